@@ -1,0 +1,164 @@
+"""A draft: what a batch of commands would do, decided in plain Python and not yet written.
+
+The lane loads the accounts, lets a `Draft` decide command by command, writes what it says in one transaction, and only
+then answers. If the write fails because somebody else was faster, the draft is thrown away and made anew.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from tokentill.core.account import Account
+from tokentill.core.commands import Command, Spend
+from tokentill.core.companions import Companion
+from tokentill.core.journal import Row, UsageRow
+from tokentill.core.ledger import Decided, Refused, decide
+from tokentill.core.lots import Lot
+from tokentill.engine.answers import Answer
+from tokentill.errors import IdempotencyConflict, TillError
+from tokentill.store.accounts import AccountWrite
+from tokentill.store.journal import RowRef
+from tokentill.store.keys import UsedKey
+
+KeyRef = tuple[bool, UUID, UUID]  # is it usage's, user_id, key
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command on its way, with the moment it is decided for and what must be written beside it."""
+
+    command: Command
+    at: datetime
+    companions: tuple[Companion, ...]
+    answer: Answer
+
+    @property
+    def user_id(self) -> UUID:
+        return self.command.user.user_id
+
+    @property
+    def key_ref(self) -> KeyRef | None:
+        key = self.command.key
+        return None if key is None else (isinstance(self.command, Spend), self.user_id, key.value)
+
+
+@dataclass(slots=True)
+class Touched:
+    """One account in the draft: as it was, as it is now, and what was written for it so far."""
+
+    before: Account
+    after: Account
+    opened: list[Lot] = field(default_factory=list)
+    tokens_granted: int = 0
+    tokens_used: int = 0
+    cost: Decimal = Decimal(0)
+
+    def add(self, decided: Decided) -> None:
+        self.after = decided.account
+        self.opened += decided.opened
+        for row in decided.rows:
+            if isinstance(row, UsageRow):
+                self.tokens_used += row.tokens_used
+                self.cost += row.cost_estimate or 0
+        self.tokens_granted += sum(lot.granted for lot in decided.opened)
+
+    def as_write(self) -> AccountWrite:
+        return AccountWrite(
+            before=self.before,
+            after=self.after,
+            opened=tuple(self.opened),
+            tokens_granted=self.tokens_granted,
+            tokens_used=self.tokens_used,
+            cost=self.cost,
+        )
+
+
+@dataclass(slots=True)
+class Draft:
+    """The decisions of one batch.
+
+    `known` are keys that the database says were used: their requests are repeats, whatever the account looks like.
+    Each request ends in exactly one of `written`, `rowless`, `idle`, `repeats`, `twins` and `refused`.
+    """
+
+    accounts: Mapping[UUID, Account]
+    known: Mapping[KeyRef, UsedKey]
+    touched: dict[UUID, Touched] = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+    written: list[tuple[Request, Row]] = field(default_factory=list)
+    rowless: list[Request] = field(default_factory=list)  # Changed a lot's dates, and no balance.
+    idle: list[Request] = field(default_factory=list)  # Had nothing to change.
+    repeats: list[tuple[Request, UsedKey]] = field(default_factory=list)
+    twins: list[tuple[Request, Row]] = field(default_factory=list)  # The same request again within this batch.
+    refused: list[tuple[Request, TillError]] = field(default_factory=list)
+    _answering: dict[KeyRef, tuple[Request, Row]] = field(default_factory=dict)
+
+    def decide(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self._decide(request)
+
+    def _decide(self, request: Request) -> None:
+        ref, key = request.key_ref, request.command.key
+        if ref is not None and key is not None:
+            if used := self.known.get(ref):
+                if used.request_hash == key.request_hash:
+                    self.repeats.append((request, used))
+                else:
+                    self.refused.append((request, _conflict()))
+                return
+            if twin := self._answering.get(ref):
+                first, row = twin
+                if first.command.key == key:
+                    self.twins.append((request, row))
+                else:
+                    self.refused.append((request, _conflict()))
+                return
+
+        touched = self.touched.get(request.user_id)
+        account = touched.after if touched else self.accounts.get(request.user_id)
+        decision = decide(account, request.command, at=request.at)
+        if isinstance(decision, Refused):
+            self.refused.append((request, decision.error))
+            return
+        self._accept(request, account, decision)
+
+    def _accept(self, request: Request, account: Account | None, decided: Decided) -> None:
+        changes_lots = account is not None and decided.account.lots != account.lots
+        if not decided.rows and not changes_lots:
+            self.idle.append(request)
+            return
+        touched = self.touched.get(request.user_id)
+        if touched is None:
+            before = account or Account.opened(request.command.user)
+            touched = self.touched[request.user_id] = Touched(before, before)
+        touched.add(decided)
+        if not decided.rows:
+            self.rowless.append(request)
+            return
+        answering = decided.rows[-1]
+        self.rows += decided.rows
+        self.written.append((request, answering))
+        if ref := request.key_ref:
+            self._answering[ref] = (request, answering)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not self.touched
+
+    def used_keys(self, created_at: datetime) -> list[UsedKey]:
+        used = []
+        for request, row in self.written:
+            if key := request.command.key:
+                ref = RowRef(row.user_id, row.kind, row.seq, created_at)
+                used.append(UsedKey(row.user_id, key.value, key.request_hash, ref))
+        return used
+
+
+def _conflict() -> IdempotencyConflict:
+    return IdempotencyConflict(
+        "This idempotency key was used before for another request. Use a new key for a new request; repeat the old one "
+        "unchanged to get its answer again."
+    )

@@ -1,0 +1,1 @@
+"""The services: what the till can do beyond one account's decision."""

@@ -1,0 +1,138 @@
+"""Short ways to make the values that the core decides on, and a book that keeps what it decided."""
+
+import itertools
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tokentill.core.account import Account
+from tokentill.core.catalog import CYCLE
+from tokentill.core.commands import Command, Deduct, Drip, Grant, Paid, Redate, Spend, Sweep
+from tokentill.core.journal import Row
+from tokentill.core.keys import Key
+from tokentill.core.ledger import Decided, Decision, Refused, decide
+from tokentill.core.lots import Lot
+from tokentill.core.users import User
+from tokentill.errors import TillError
+
+NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+MOMENT = timedelta(microseconds=1)  # The shortest time that PostgreSQL can tell from none.
+ALICE = User.of("alice")
+
+_numbers = itertools.count(1)
+
+
+def days(number: float) -> timedelta:
+    return timedelta(days=number)
+
+
+def fresh_key() -> Key:
+    return Key.of_fact("test", str(next(_numbers)))
+
+
+def make_lot(lot: int, remaining: int, **rest: Any) -> Lot:
+    return Lot(**{"lot": lot, "kind": "admin", "granted": max(remaining, 1), "remaining": remaining,
+                  "effective_at": NOW, **rest})  # fmt: skip
+
+
+def grant(tokens: int, **rest: Any) -> Grant:
+    return Grant(**{"user": ALICE, "key": fresh_key(), "tokens": tokens, "kind": "admin", "source": "admin", **rest})
+
+
+def pack(tokens: int, *, cents: int = 9_900, payment_id: str | None = None, **rest: Any) -> Grant:
+    paid = Paid(amount_cents=cents, currency="usd", payment_id=payment_id)
+    bought = {"kind": "purchase", "source": "token_pack", "transaction_type": "purchase", "paid": paid}
+    return grant(tokens, **{**bought, **rest})
+
+
+def annual(tokens: int, *, expires_at: datetime, **rest: Any) -> Grant:
+    return grant(tokens, kind="subscription", source="subscription", expires_at=expires_at, **rest)
+
+
+def drip(
+    cycle: int,
+    tokens: int = 100,
+    *,
+    subscription_id: str = "monthly",
+    anchor: datetime = NOW,
+    rollover_cycles: int = 3,
+    cap: int | None = None,
+    **rest: Any,
+) -> Drip:
+    """The drip of one cycle, 28 days each; cycle 1 starts at `anchor`."""
+    starts_at = boundary(cycle, anchor=anchor)
+    return Drip(
+        user=ALICE, key=fresh_key(), subscription_id=subscription_id, cycle_number=cycle, tokens=tokens,
+        period_start=starts_at, period_end=starts_at + CYCLE, expires_at=starts_at + CYCLE * (1 + rollover_cycles),
+        rollover_cap_tokens=cap, **rest,
+    )  # fmt: skip
+
+
+def boundary(cycle: int, *, anchor: datetime = NOW) -> datetime:
+    """Where this cycle starts."""
+    return anchor + timedelta(days=28) * (cycle - 1)
+
+
+def spend(tokens: int, **rest: Any) -> Spend:
+    """A spend that is refused when there are too few tokens."""
+    return Spend(**{"user": ALICE, "key": fresh_key(), "tokens": tokens, "action_type": "chat_conversation", **rest})
+
+
+def record(tokens: int, **rest: Any) -> Spend:
+    """A spend that has happened: it is written even into debt."""
+    return spend(tokens, on_insufficient="record", **rest)
+
+
+def deduct(tokens: int, **rest: Any) -> Deduct:
+    return Deduct(**{"user": ALICE, "key": fresh_key(), "tokens": tokens, **rest})
+
+
+def sweep() -> Sweep:
+    return Sweep(user=ALICE)
+
+
+def redate(cycle: int, expires_at: datetime, *, subscription_id: str = "monthly") -> Redate:
+    return Redate(user=ALICE, subscription_id=subscription_id, cycle_number=cycle, expires_at=expires_at)
+
+
+@dataclass
+class Book:
+    """One account in a test: asks the ledger, and keeps the account and every row."""
+
+    account: Account = field(default_factory=lambda: Account.opened(ALICE))
+    rows: list[Row] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, *commands: Command, at: datetime = NOW, **account: Any) -> "Book":
+        book = cls(replace(Account.opened(ALICE), **account))
+        for command in commands:
+            book.do(command, at=at)
+        return book
+
+    def ask(self, command: Command, *, at: datetime = NOW) -> Decision:
+        decision = decide(self.account, command, at=at)
+        if isinstance(decision, Decided):
+            self.account = decision.account
+            self.rows += decision.rows
+        return decision
+
+    def do(self, command: Command, *, at: datetime = NOW) -> Any:
+        """Ask, which must succeed, and return the row that answers (None: the command had nothing to write)."""
+        decision = self.ask(command, at=at)
+        assert isinstance(decision, Decided), decision
+        return decision.rows[-1] if decision.rows else None
+
+    def refusal(self, command: Command, *, at: datetime = NOW) -> TillError:
+        """Ask, which must be refused, and return why."""
+        decision = self.ask(command, at=at)
+        assert isinstance(decision, Refused), decision
+        return decision.error
+
+    @property
+    def balance(self) -> int:
+        return self.account.balance
+
+    @property
+    def left(self) -> dict[int, int]:
+        """What is left in each open lot."""
+        return {lot.lot: lot.remaining for lot in self.account.lots}

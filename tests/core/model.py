@@ -1,0 +1,205 @@
+"""The rules of an account once more, told as plainly as possible, to judge `core.ledger` by.
+
+An oracle must not import what it judges: this one shares the commands with the ledger and nothing else. It keeps piles
+of tokens in a list, moves them in place, and writes no rows; it only counts them, because a pile is named by its row.
+
+`told_by` is a second witness: it knows no rules at all and adds up what the rows say.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tokentill.core.commands import Command, Deduct, Drip, Grant, Spend, Sweep
+from tokentill.core.journal import DripRow, Row, Transaction, UsageRow
+
+FAR = datetime(9999, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class Pile:
+    """What is left of one grant."""
+
+    name: int
+    left: int
+    since: datetime
+    dies: datetime  # FAR: never.
+    priority: int = 50
+    is_paid: bool = False
+    subscription: str | None = None  # Of a drip; None: of anything else.
+
+
+@dataclass
+class Model:
+    """One account. `ask` answers with the account as it becomes, or None: refused."""
+
+    overdraft: int = 0
+    now: datetime = datetime(1, 1, 1, tzinfo=UTC)
+    rows: int = 0
+    debt: int = 0
+    piles: list[Pile] = field(default_factory=list)
+    given: int = 0
+    spent: int = 0
+    deducted: int = 0
+    expired: int = 0
+
+    @property
+    def balance(self) -> int:
+        return sum(pile.left for pile in self.piles) - self.debt
+
+    @property
+    def left(self) -> dict[int, int]:
+        return {pile.name: pile.left for pile in self.piles if pile.left}
+
+    def ask(self, command: Command, *, at: datetime) -> "Model | None":
+        after = deepcopy(self)
+        return after if after._do(command, at) else None
+
+    def _do(self, command: Command, at: datetime) -> bool:
+        self.now = max(self.now, at)
+        for pile in sorted(self.piles, key=lambda pile: (pile.dies, pile.name)):
+            if pile.left and pile.dies <= self.now:
+                self._lose(pile, pile.left)
+
+        if isinstance(command, Sweep):
+            return True
+        if isinstance(command, Spend):
+            if command.on_insufficient == "refuse" and command.tokens > self.balance + self.overdraft:
+                return False
+            self.spent += command.tokens
+            return self._take(command.tokens)
+        if isinstance(command, Deduct):
+            if not command.is_forced and command.tokens > self.balance:
+                return False
+            self.deducted += command.tokens
+            return self._take(command.tokens)
+
+        assert isinstance(command, Grant | Drip), command
+        dies = command.expires_at or FAR
+        if isinstance(command, Grant):
+            since = min(command.effective_at or self.now, self.now)
+            if dies <= since:
+                return False
+            pile = Pile(0, command.tokens, since, dies, command.priority, subscription=None)
+        else:
+            self._cap(command)
+            since = min(command.period_start, self.now)
+            pile = Pile(0, command.tokens, since, dies, subscription=command.subscription_id)
+        pile.is_paid = command.paid is not None and command.paid.amount_cents > 0
+        return self._give(pile)
+
+    def _give(self, pile: Pile) -> bool:
+        self.rows += 1
+        pile.name = self.rows
+        self.given += pile.left
+        repaid = min(self.debt, pile.left)
+        self.debt -= repaid
+        pile.left -= repaid
+        self.piles.append(pile)
+        return True
+
+    def _take(self, tokens: int) -> bool:
+        self.rows += 1
+        for pile in self.in_burn_order():
+            taken = min(pile.left, tokens)
+            pile.left -= taken
+            tokens -= taken
+        self.debt += tokens
+        return True
+
+    def in_burn_order(self) -> list[Pile]:
+        """Sort by the last criterion first and by the first one last; a stable sort then leaves the right order."""
+        piles = [pile for pile in self.piles if pile.left and pile.since <= self.now < pile.dies]
+        piles.sort(key=lambda pile: pile.name)
+        piles.sort(key=lambda pile: pile.since)
+        piles.sort(key=lambda pile: pile.is_paid)
+        piles.sort(key=lambda pile: pile.dies)
+        piles.sort(key=lambda pile: pile.priority)
+        return piles
+
+    def _cap(self, drip: Drip) -> None:
+        """Let the soonest to die go until no more rolls over than may."""
+        rolls = [
+            pile
+            for pile in sorted(self.piles, key=lambda pile: (pile.dies, pile.name))
+            if pile.subscription == drip.subscription_id and pile.since < drip.period_start < pile.dies and pile.left
+        ]
+        if drip.rollover_cap_tokens is None:
+            return
+        excess = sum(pile.left for pile in rolls) - drip.rollover_cap_tokens
+        for pile in rolls:
+            if excess > 0:
+                lost = min(pile.left, excess)
+                self._lose(pile, lost)
+                excess -= lost
+
+    def _lose(self, pile: Pile, tokens: int) -> None:
+        self.rows += 1
+        pile.left -= tokens
+        self.expired += tokens
+
+
+@dataclass
+class Told:
+    """What an account's rows say when they are only added up."""
+
+    given: int = 0
+    spent: int = 0
+    deducted: int = 0
+    expired: int = 0
+    debt: int = 0
+    left: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def balance(self) -> int:
+        return self.given - self.spent - self.deducted - self.expired
+
+
+def told_by(rows: Iterable[Row]) -> Told:
+    """Add up the rows."""
+    told = Told()
+    for row in rows:
+        match row:
+            case UsageRow():
+                told.spent += row.tokens_used
+            case DripRow():
+                told.given += row.drip_amount
+            case Transaction(transaction_type="deduction"):
+                told.deducted -= row.token_amount
+            case Transaction(transaction_type="expiration"):
+                told.expired -= row.token_amount
+            case Transaction():
+                told.given += row.token_amount
+        told.debt += row.debt_change
+        for lot, tokens in row.lot_moves:
+            told.left[lot] += tokens
+    return told
+
+
+def rolled_over(rows: list[Row], drip: DripRow) -> tuple[int, int, int]:
+    """What a drip must report, from the rows before it: rolled over, from how many cycles, lost so far in all.
+
+    A row that says when tokens died tells what was alive at the boundary, even if it was written before this drip. For
+    drips without a cap.
+    """
+    earlier = [row for row in rows if row.seq < drip.seq]
+    lots = {
+        row.lot: row.cycle_number
+        for row in earlier
+        if isinstance(row, DripRow)
+        and row.subscription_id == drip.subscription_id
+        and row.billing_period_start < drip.billing_period_start
+    }
+    alive: Counter[int] = Counter()
+    lost = 0
+    for row in earlier:
+        is_death = isinstance(row, Transaction) and row.transaction_type == "expiration"
+        for lot, tokens in row.lot_moves:
+            if lot in lots:
+                if is_death and row.effective_at > drip.billing_period_start:  # type: ignore[union-attr]
+                    continue
+                alive[lots[lot]] += tokens
+                lost -= tokens if is_death else 0
+    return sum(alive.values()), sum(1 for tokens in alive.values() if tokens), lost

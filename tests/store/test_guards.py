@@ -1,0 +1,91 @@
+"""The database refuses nonsense, whoever writes; and the service may not touch what is written."""
+
+import psycopg
+import pytest
+
+from tokentill import Till
+from tokentill.store.db import connect
+
+USER = "00000000-0000-7000-8000-000000000001"
+
+
+@pytest.fixture
+def books(till: Till) -> str:
+    till.grant_tokens(USER, 1_000)
+    till.spend(USER, 100, "chat_conversation")
+    till.drip_tokens_28day(USER, "sub")
+    return till.url
+
+
+@pytest.mark.parametrize("table", ["token_transactions", "token_drips", "token_usage"])
+@pytest.mark.parametrize("statement", ["UPDATE {} SET seq = 99", "DELETE FROM {}", "TRUNCATE {}"])
+def test_the_service_may_not_change_or_remove_journal_rows(books: str, table: str, statement: str) -> None:
+    with connect(books) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute(statement.format(table).encode())
+
+
+def test_not_even_in_a_partition(books: str) -> None:
+    with connect(books) as conn:
+        partition = conn.execute("SELECT tableoid::regclass::text FROM token_usage").fetchone()
+        assert partition is not None
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute(f"DELETE FROM {partition[0]}".encode())
+
+
+def test_the_service_owns_nothing_and_creates_nothing(books: str) -> None:
+    with connect(books) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute("CREATE TABLE mine (n int)")
+
+
+@pytest.mark.parametrize(
+    ("statement", "constraint"),
+    [
+        ("UPDATE token_lots SET remaining = granted + 1", "token_lots_remaining_in_range"),
+        ("UPDATE token_lots SET remaining = -1", "token_lots_remaining_in_range"),
+        ("UPDATE token_accounts SET debt = 5", "token_accounts_debt_is_negative_balance"),
+        ("UPDATE token_accounts SET balance = -5", "token_accounts_balance_covered"),
+        ("UPDATE token_transactions SET balance_after = 7", "token_transactions_adds_up"),
+        ("UPDATE token_transactions SET token_amount = -5, balance_after = -5", "token_transactions_sign"),
+        ("UPDATE token_drips SET drip_amount = 1", "token_drips_adds_up"),
+        ("UPDATE token_usage SET tokens_used = 1", "token_usage_adds_up"),
+        ("UPDATE token_usage SET success = false", "token_usage_failure_is_free"),
+        ("UPDATE token_transactions SET transaction_type = 'gift'", "token_transactions_type"),
+        ("UPDATE token_transactions SET source = 'nowhere'", "token_transactions_source"),
+    ],
+)
+def test_the_tables_refuse_what_does_not_add_up(books: str, statement: str, constraint: str) -> None:
+    with psycopg.connect(books) as conn, pytest.raises(psycopg.errors.CheckViolation) as caught:
+        conn.execute(statement.encode())
+    assert (caught.value.diag.constraint_name or "").startswith(constraint)
+
+
+def test_a_cycle_cannot_be_dripped_twice_even_by_hand(books: str) -> None:
+    with psycopg.connect(books) as conn, pytest.raises(psycopg.errors.UniqueViolation) as caught:
+        conn.execute("""
+            INSERT INTO token_drips
+            SELECT user_id, seq + 50, id, subscription_id, drip_date, drip_amount, cycle_number, rollover_from_previous,
+                   rollover_cycles_count, expired_tokens, balance_before, balance_after, billing_period_start,
+                   billing_period_end, lot + 50, lot_moves, debt_change, metadata, idempotency_key, effective_at,
+                   created_at
+              FROM token_drips""")
+    assert caught.value.diag.constraint_name == "token_drips_once_per_cycle"
+
+
+@pytest.mark.parametrize(
+    "name", ["auth0|42", "ann@example.com", "ÄÖ 日本", "A9F0E61A-137D-42AA-9DB9-465C0DB59A29", "x" * 255]
+)
+def test_python_and_sql_name_the_same_account(till: Till, name: str) -> None:
+    till.grant_tokens(name, 1)
+    with connect(till.url) as conn:
+        row = conn.execute("SELECT user_id = till_user_id(%s) FROM token_accounts", [name]).fetchone()
+    assert row == (True,)
+
+
+def test_an_unsafe_server_is_refused_unless_it_may_be(database: str) -> None:
+    from tokentill.errors import UnsafePostgres
+
+    unsafe = f"{database}&options=-c%20synchronous_commit%3Doff"
+    with pytest.raises(UnsafePostgres, match="synchronous_commit"):
+        Till(unsafe)
+    with Till(unsafe, allow_unsafe=True) as till:
+        assert till.grant_tokens("alice", 1).balance_after == 1

@@ -1,0 +1,222 @@
+"""The library as its users hold it: the requirements' functions, from threads and from async code."""
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from tests.conftest import START, Clock
+from tokentill import AccountNotFound, InsufficientTokens, InvalidRequest, Till, TillError
+from tokentill.core.catalog import CYCLE
+from tokentill.errors import InvalidAmount, InvalidTime, InvalidUserId, UnknownAction, UnknownPack, UnknownPlan
+
+
+def test_each_function_of_the_requirements_writes_its_table(till: Till) -> None:
+    till.grant_tokens("ann", 1_000, reason="welcome", created_by="admin:eve")
+    till.record_admin_deduction("ann", 100, reason="mistake", created_by="admin:eve")
+    till.record_token_pack_purchase("ann", "power", payment_intent_id="pi_1", amount_paid_cents=9_900)
+    till.grant_annual_tokens("ann", "sub_year")
+    till.grant_trial_tokens("ann")
+    till.drip_tokens_28day("ann", "sub_28")
+    till.track_token_usage("ann", "chat_conversation", model_used="gpt-5", input_tokens=900, output_tokens=100)
+
+    rows = {(row.kind, row.type, row.detail.get("source")): row.tokens for row in till.history("ann")}
+    assert rows == {
+        ("transaction", "grant", "admin"): 1_000,
+        ("transaction", "deduction", "admin"): -100,
+        ("transaction", "purchase", "token_pack"): 2_000_000,
+        ("transaction", "grant", "subscription"): 5_000_000,
+        ("transaction", "grant", "trial"): 1_000_000,
+        ("drip", "drip", None): 375_000,
+        ("usage", "chat_conversation", None): -1_000,
+    }
+    expiries = {lot.kind: lot.expires_at for lot in till.lots("ann")}
+    assert expiries == {
+        "admin": None,
+        "purchase": None,
+        "subscription": START + timedelta(days=365),
+        "trial": START + timedelta(days=56),
+        "drip": START + CYCLE * 4,
+    }
+    with psycopg.connect(till.url) as conn:
+        assert conn.execute("SELECT actor, act FROM audit_log ORDER BY id").fetchall() == [
+            ("admin:eve", "grant"),
+            ("admin:eve", "deduct"),
+        ]
+
+
+def test_a_year_and_a_cycle_are_given_once_however_often_they_are_asked_for(till: Till, clock: Clock) -> None:
+    first = till.drip_tokens_28day("ann", "sub_28")
+    assert till.drip_tokens_28day("ann", "sub_28") == first
+    clock.now = START + CYCLE
+    assert till.drip_tokens_28day("ann", "sub_28").seq == 2
+    with pytest.raises(InvalidTime, match="Cycle 3 begins"):
+        till.drip_tokens_28day("ann", "sub_28", cycle_number=3)
+
+    year = till.grant_annual_tokens("ann", "sub_year")
+    assert till.grant_annual_tokens("ann", "sub_year") == year
+
+
+def test_a_subscription_that_our_clock_drives_catches_up(till: Till, clock: Clock) -> None:
+    till.drip_tokens_28day("ann", "sub_28", driven_by="clock")
+    till.drip_tokens_28day("bob", "sub_by_caller")
+    clock.now = START + CYCLE * 6
+
+    run = till.drip_due()
+
+    assert [receipt.effective_at for receipt in run.receipts] == [START + CYCLE * n for n in range(1, 7)]
+    assert till.drip_due().receipts == ()
+    assert till.balance("ann").balance == 4 * 375_000
+    assert till.balance("bob").balance == 0, "its one cycle has died, and nobody paid for another"
+
+
+def test_usage_that_has_happened_is_recorded_into_debt_and_repaid_by_the_next_grant(till: Till) -> None:
+    till.grant_tokens("ann", 100)
+    till.track_token_usage("ann", "chat_conversation", 250)
+    assert (till.balance("ann").balance, till.balance("ann").debt) == (-150, 150)
+
+    till.grant_tokens("ann", 200)
+
+    assert (till.balance("ann").balance, till.balance("ann").debt) == (50, 0)
+    assert till.explain("ann").adds_up
+
+
+def test_a_failed_operation_is_recorded_and_free(till: Till) -> None:
+    till.grant_tokens("ann", 100)
+
+    till.track_token_usage("ann", "chat_conversation", input_tokens=50, output_tokens=0, success=False,
+                           error_message="the model was overloaded", cost_estimate=Decimal("0.0125"))  # fmt: skip
+
+    [row, _] = till.history("ann")
+    assert row.tokens == 0
+    assert (row.detail["input_tokens"], row.detail["success"]) == (50, False)
+    assert Decimal(str(row.detail["cost_estimate"])) == Decimal("0.0125")
+
+
+def test_fixed_actions_cost_their_fixed_tokens(till: Till) -> None:
+    till.grant_tokens("ann", 100)
+    for action in ("image_generation", "audio_generation", "transcription"):
+        till.track_token_usage("ann", action)
+    assert till.balance("ann").balance == 100 - 25 - 1 - 60
+
+
+def test_what_has_expired_is_not_shown_and_not_spendable_before_any_sweep(till: Till, clock: Clock) -> None:
+    till.grant_tokens("ann", 100, expires_at=START + timedelta(days=1))
+    till.grant_tokens("ann", 7)
+    clock.advance(days=1)
+
+    assert till.balance("ann").balance == 7
+    assert [lot.remaining for lot in till.lots("ann")] == [7]
+    with pytest.raises(InsufficientTokens) as caught:
+        till.spend("ann", 8, "chat_conversation")
+    assert (caught.value.requested_tokens, caught.value.available_tokens, caught.value.shortfall_tokens) == (8, 7, 1)
+    assert till.sweep("ann") is not None
+    assert till.sweep("ann") is None
+    assert till.balance("ann").balance == 7
+
+
+def test_an_async_caller_awaits(till: Till) -> None:
+    till.grant_tokens("ann", 1_000)
+
+    async def spend_many() -> list[int]:
+        answers = [till.submit(till.asking.spend("ann", 10, "chat_conversation")) for _ in range(100)]
+        receipts = await asyncio.gather(*answers)
+        return [receipt.seq for receipt in receipts if receipt is not None]
+
+    assert sorted(asyncio.run(spend_many())) == list(range(2, 102))
+    with pytest.raises(InsufficientTokens):
+        asyncio.run(_await_one(till))
+
+
+async def _await_one(till: Till) -> None:
+    await till.submit(till.asking.spend("ann", 10, "chat_conversation"))
+
+
+@pytest.mark.parametrize(
+    "name", ["x", "auth0|42", "ann@example.com", "ÄÖ 日本 🦊", " ", "x" * 255, "../../etc", "'; --"]
+)
+def test_any_text_up_to_255_characters_names_a_user(till: Till, name: str) -> None:
+    till.grant_tokens(name, 5)
+    assert till.balance(name).name == name
+
+
+def test_a_uuid_names_itself_however_it_is_written(till: Till) -> None:
+    user = UUID("a9f0e61a-137d-42aa-9db9-465c0db59a29")
+    till.grant_tokens(str(user).upper(), 5)
+    assert till.balance(user).user_id == user
+    till.grant_tokens("a9f0e61a-137d-42aa-9db9-465c0db59a2", 1)  # One digit short: a text like any other.
+    assert till.balance("a9f0e61a-137d-42aa-9db9-465c0db59a2").balance == 1
+
+
+BAD: list[tuple[str, type[TillError]]] = [
+    ("till.grant_tokens('ann', -5)", InvalidAmount),
+    ("till.grant_tokens('ann', 0)", InvalidAmount),
+    ("till.grant_tokens('ann', 1.5)", InvalidAmount),
+    ("till.grant_tokens('ann', 1.0)", InvalidAmount),
+    ("till.grant_tokens('ann', True)", InvalidAmount),
+    ("till.grant_tokens('ann', '5')", InvalidAmount),
+    ("till.grant_tokens('ann', 2**53)", InvalidAmount),
+    ("till.grant_tokens('ann', 10**40)", InvalidAmount),
+    ("till.grant_tokens('ann', 2**53 - 1)", InvalidAmount),  # The balance would pass the bound.
+    ("till.grant_tokens('', 5)", InvalidUserId),
+    ("till.grant_tokens('x' * 256, 5)", InvalidUserId),
+    ("till.grant_tokens('a\\x00b', 5)", InvalidUserId),
+    ("till.grant_tokens('\\ud800', 5)", InvalidUserId),
+    ("till.grant_tokens(None, 5)", InvalidUserId),
+    ("till.grant_tokens('ann', 5, reason='a\\x00b')", InvalidRequest),
+    ("till.grant_tokens('ann', 5, metadata={'a': float('nan')})", InvalidRequest),
+    ("till.grant_tokens('ann', 5, metadata={'a': 'x' * 20000})", InvalidRequest),
+    ("till.grant_tokens('ann', 5, metadata={'a': 'nul \\x00'})", InvalidRequest),
+    ("till.grant_tokens('ann', 5, metadata={'a': '\\ud800'})", InvalidRequest),
+    ("till.grant_tokens('ann', 5, expires_at=START)", InvalidTime),
+    ("till.grant_tokens('ann', 5, expires_at=START.replace(tzinfo=None))", InvalidTime),
+    ("till.grant_tokens('ann', 5, idempotency_key='')", InvalidRequest),
+    ("till.grant_tokens('ann', 5, idempotency_key='k' * 256)", InvalidRequest),
+    ("till.record_admin_deduction('ann', 11)", InsufficientTokens),
+    ("till.record_admin_deduction('nobody', 1)", AccountNotFound),
+    ("till.record_admin_deduction('ann', -1)", InvalidAmount),
+    ("till.record_token_pack_purchase('ann', 'gigantic')", UnknownPack),
+    ("till.record_token_pack_purchase('ann', 'power', quantity=0)", InvalidAmount),
+    ("till.record_token_pack_purchase('ann', 'power', amount_paid_cents=-1)", InvalidAmount),
+    ("till.drip_tokens_28day('ann', 'sub', plan='monthly')", UnknownPlan),
+    ("till.drip_tokens_28day('ann', '')", InvalidRequest),
+    ("till.drip_tokens_28day('ann', 'sub', cycle_number=0)", InvalidAmount),
+    ("till.spend('ann', 11, 'chat_conversation')", InsufficientTokens),
+    ("till.spend('ann', -1, 'chat_conversation')", InvalidAmount),
+    ("till.spend('ann', 1, 'mind_reading')", UnknownAction),
+    ("till.spend('ann', 1, None)", UnknownAction),
+    ("till.spend('ann', None, 'chat_conversation')", InvalidAmount),
+    ("till.spend('nobody', 1, 'chat_conversation')", AccountNotFound),
+    ("till.spend('ann', 1, 'chat_conversation', model_used='m' * 300)", InvalidRequest),
+    ("till.spend('ann', 1, 'chat_conversation', cost_estimate=-1)", InvalidAmount),
+    ("till.spend('ann', 1, 'chat_conversation', cost_estimate=float('inf'))", InvalidAmount),
+    ("till.spend('ann', 1, 'chat_conversation', on_insufficient='maybe')", InvalidRequest),
+    ("till.spend('ann', 1, 'chat_conversation', occurred_at=START.replace(year=2030))", InvalidTime),
+    ("till.balance('nobody')", AccountNotFound),
+    ("till.history('nobody')", AccountNotFound),
+    ("till.history('ann', limit=0)", InvalidAmount),
+    ("till.explain('nobody')", AccountNotFound),
+]
+
+
+@pytest.mark.parametrize(("call", "error"), BAD)
+def test_bad_input_gets_a_clear_error_and_changes_nothing(till: Till, call: str, error: type[TillError]) -> None:
+    till.grant_tokens("ann", 10)
+    before = till.history("ann")
+
+    with pytest.raises(error) as caught:
+        eval(call, {"till": till, "START": START})  # noqa: S307  # The table's own text.
+
+    assert caught.value.detail.endswith((".", ")"))
+    assert till.history("ann") == before
+
+
+def test_a_closed_till_says_so(database: str) -> None:
+    till = Till(database)
+    till.close()
+    till.close()
+    with pytest.raises(TillError, match="closed"):
+        till.grant_tokens("ann", 1)
