@@ -1,4 +1,4 @@
-"""What many tests share: one PostgreSQL for the run, a fresh migrated database for each test, a clock that stands still.
+"""What many tests share: one PostgreSQL for the run, a fresh migrated database for each test, a clock that stands.
 
 The database is never faked. `TILL_TEST_DATABASE_URL` runs the tests against a server of your own (a superuser's URL);
 without it the embedded PostgreSQL is started in a folder of its own.
@@ -14,9 +14,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tokentill import Till
+from tokentill.store import embedded
 from tokentill.store.migrate import migrate
 
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -42,14 +44,12 @@ def server_url() -> Iterator[str]:
     if given := os.environ.get("TILL_TEST_DATABASE_URL"):
         yield given
         return
-    from tokentill.store import embedded
-
     # Not pytest's own folder: as root, the server runs as a user that may not look into it.
     home = Path(tempfile.mkdtemp(prefix="till-tests-", dir="/tmp"))
     home.chmod(0o755)
     server = embedded.start(home)
     yield server.url
-    server.close()
+    server.close(wait=True)
     shutil.rmtree(home, ignore_errors=True)
 
 
@@ -62,13 +62,14 @@ def url_of(server_url: str, database: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def template(server_url: str) -> str:
+def template(server_url: str) -> Iterator[str]:
     """The name of a migrated database that tests are cloned from."""
+    name = f"till_template_{os.getpid()}"
     with psycopg.connect(make_conninfo(server_url, dbname="postgres"), autocommit=True) as conn:
-        conn.execute("DROP DATABASE IF EXISTS till_template WITH (FORCE)")
-        conn.execute("CREATE DATABASE till_template")
-    migrate(url_of(server_url, "till_template"))
-    return "till_template"
+        conn.execute(f"CREATE DATABASE {name}".encode())
+        migrate(url_of(server_url, name))
+        yield name
+        conn.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 _numbers = itertools.count(1)
@@ -106,3 +107,12 @@ def till(database: str, clock: Clock) -> Iterator[Till]:
         yield till
         proof = till.reconcile()
         assert proof.findings == ()
+
+
+# No deadline: a pause of a shared machine is no failure.
+settings.register_profile("till", deadline=None)
+settings.load_profile("till")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite", action="store_true", help="write the scenarios' answers anew; the diff is the review")

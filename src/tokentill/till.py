@@ -36,13 +36,13 @@ from tokentill.engine import Answer, Engine
 from tokentill.errors import AccountNotFound
 from tokentill.ids import Uuid7s, utc_now
 from tokentill.services import dripping, explaining, receiving, reconciling
-from tokentill.services.asking import Asking, Who
+from tokentill.services.asking import Asking, Who, signed
 from tokentill.services.context import Context
 from tokentill.services.dripping import DripRun
 from tokentill.services.explaining import Explanation
 from tokentill.services.reconciling import Proof
 from tokentill.settings import Settings
-from tokentill.store import actions, db, migrate, reports
+from tokentill.store import actions, db, embedded, migrate, reports
 from tokentill.store.inbox import InboxEvent
 from tokentill.store.journal import Receipt
 from tokentill.store.reports import BalanceReport, Entry
@@ -99,8 +99,6 @@ class Till:
         url = url or settings.database_url
         if url is not None:
             return cls(url, catalog=catalog, clock=clock, new_id=new_id, allow_unsafe=settings.allow_unsafe_postgres)
-        from tokentill.store import embedded
-
         server = embedded.start(settings.home, bin_dir=settings.pg_bin)
         try:
             migrate.migrate(server.url)
@@ -275,8 +273,9 @@ class Till:
         force: bool = False,
     ) -> Receipt:  # fmt: skip
         """Add (positive) or deduct (negative) tokens, as the admin's page does. Raises as the two do."""
-        grants = tokens > 0
-        if grants:
+        User.of(user)  # The order of checks: who, how much, what for.
+        tokens, reason = signed(tokens), checks.text(reason, "reason")
+        if tokens > 0:
             return self.grant_tokens(
                 user, tokens, reason=reason, created_by=created_by, idempotency_key=idempotency_key
             )

@@ -55,18 +55,19 @@ class Model:
 
     def ask(self, command: Command, *, at: datetime) -> "Model | None":
         after = deepcopy(self)
-        return after if after._do(command, at) else None
+        return after if after.do(command, at) else None
 
-    def _do(self, command: Command, at: datetime) -> bool:
+    def do(self, command: Command, at: datetime) -> bool:
+        """Change this account, and say whether the command was carried out; if not, throw this account away."""
         self.now = max(self.now, at)
-        for pile in sorted(self.piles, key=lambda pile: (pile.dies, pile.name)):
+        for pile in self.in_order_of_death():
             if pile.left and pile.dies <= self.now:
                 self._lose(pile, pile.left)
 
         if isinstance(command, Sweep):
             return True
         if isinstance(command, Spend):
-            if command.on_insufficient == "refuse" and command.tokens > self.balance + self.overdraft:
+            if command.on_insufficient == "refuse" and command.tokens > max(self.balance + self.overdraft, 0):
                 return False
             self.spent += command.tokens
             return self._take(command.tokens)
@@ -82,7 +83,7 @@ class Model:
             since = min(command.effective_at or self.now, self.now)
             if dies <= since:
                 return False
-            pile = Pile(0, command.tokens, since, dies, command.priority, subscription=None)
+            pile = Pile(0, command.tokens, since, dies, command.priority)
         else:
             self._cap(command)
             since = min(command.period_start, self.now)
@@ -119,15 +120,18 @@ class Model:
         piles.sort(key=lambda pile: pile.priority)
         return piles
 
+    def in_order_of_death(self) -> list[Pile]:
+        return sorted(self.piles, key=lambda pile: (pile.dies, pile.name))
+
     def _cap(self, drip: Drip) -> None:
         """Let the soonest to die go until no more rolls over than may."""
-        rolls = [
-            pile
-            for pile in sorted(self.piles, key=lambda pile: (pile.dies, pile.name))
-            if pile.subscription == drip.subscription_id and pile.since < drip.period_start < pile.dies and pile.left
-        ]
         if drip.rollover_cap_tokens is None:
             return
+        rolls = [
+            pile
+            for pile in self.in_order_of_death()
+            if pile.subscription == drip.subscription_id and pile.since < drip.period_start < pile.dies and pile.left
+        ]
         excess = sum(pile.left for pile in rolls) - drip.rollover_cap_tokens
         for pile in rolls:
             if excess > 0:
@@ -195,11 +199,9 @@ def rolled_over(rows: list[Row], drip: DripRow) -> tuple[int, int, int]:
     alive: Counter[int] = Counter()
     lost = 0
     for row in earlier:
-        is_death = isinstance(row, Transaction) and row.transaction_type == "expiration"
+        died_at = row.effective_at if isinstance(row, Transaction) and row.transaction_type == "expiration" else None
         for lot, tokens in row.lot_moves:
-            if lot in lots:
-                if is_death and row.effective_at > drip.billing_period_start:  # type: ignore[union-attr]
-                    continue
+            if lot in lots and (died_at is None or died_at <= drip.billing_period_start):
                 alive[lots[lot]] += tokens
-                lost -= tokens if is_death else 0
+                lost -= tokens if died_at is not None else 0
     return sum(alive.values()), sum(1 for tokens in alive.values() if tokens), lost

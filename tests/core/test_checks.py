@@ -135,8 +135,10 @@ def test_metadata_is_measured_in_bytes() -> None:
 class Nowhere(tzinfo):
     """A zone that does not know its own offset."""
 
-    def utcoffset(self, when: datetime | None) -> timedelta | None:
-        return None
+    def utcoffset(self, when: datetime | None) -> None:
+        """Not known."""
+
+    dst = tzname = utcoffset
 
 
 @pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=5, minutes=45))])
@@ -151,7 +153,8 @@ def test_no_time_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [datetime(2026, 1, 5), datetime(2026, 1, 5, tzinfo=Nowhere()), "2026-01-05T00:00:00Z", 0]  # noqa: DTZ001
+    "value",
+    [datetime(2026, 1, 5), datetime(2026, 1, 5, tzinfo=Nowhere()), "2026-01-05T00:00:00Z", 0],  # noqa: DTZ001
 )
 def test_a_time_without_a_zone_is_refused(value: object) -> None:
     with pytest.raises(InvalidTime):

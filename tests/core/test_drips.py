@@ -183,7 +183,7 @@ def test_a_loss_is_reported_once_whoever_wrote_its_expiration() -> None:
 
 
 def test_a_drip_that_is_caught_up_counts_what_its_boundary_saw() -> None:
-    """Cycle 1 died at boundary 5. The drip of cycle 4, given after that, still rolls it over; that of cycle 5 loses it."""
+    """Cycle 1 died at boundary 5: the drip of cycle 4, given after that, still rolls it over; cycle 5's does not."""
     book = dripped(3)
     late = boundary(5) + days(2)
 
@@ -256,7 +256,7 @@ def test_above_the_cap_the_soonest_to_expire_goes_first() -> None:
 
     row = book.do(drip(3, cap=150), at=boundary(3))
 
-    assert (row.rollover_from_previous, row.expired_tokens) == (150, 50)
+    assert report(row) == (150, 2, 50)
     assert expirations(book.rows) == [(1, 50)]
     assert book.left == {1: 50, 2: 100, 4: 100}
 
@@ -288,8 +288,23 @@ def test_a_cap_of_nothing_rolls_nothing_over() -> None:
 
     row = book.do(drip(3, cap=0), at=boundary(3))
 
-    assert (row.rollover_from_previous, row.expired_tokens) == (0, 200)
+    assert report(row) == (0, 0, 200)
     assert book.left == {5: 100}
+
+
+def test_a_cycle_that_the_cap_takes_whole_counts_no_more() -> None:
+    book = dripped(2)
+
+    assert report(book.do(drip(3, cap=60), at=boundary(3))) == (60, 1, 140)
+
+
+def test_a_drip_that_is_caught_up_keeps_to_the_cap_though_the_tokens_have_died_since() -> None:
+    """Cycle 1 died at boundary 3. At boundary 2 it was alive, and 60 of its 100 tokens rolled over."""
+    book = Book.of(drip(1, rollover_cycles=1))
+
+    assert report(book.do(drip(2, rollover_cycles=1, cap=60), at=boundary(3))) == (60, 1, 40)
+    assert report(book.do(drip(3, rollover_cycles=1, cap=60), at=boundary(3))) == (60, 1, 100)
+    assert expirations(book.rows) == [(1, 100), (3, 40)]
 
 
 def test_the_cap_leaves_packs_gifts_and_other_subscriptions_alone() -> None:

@@ -28,6 +28,7 @@ from tokentill.core.account import Account
 from tokentill.core.commands import Command, Paid
 from tokentill.core.journal import Transaction
 from tokentill.core.ledger import BALANCE_MAX, Decided, Refused, _check, decide
+from tokentill.core.reconciliation import CHECKS, Finding
 from tokentill.errors import AccountFrozen, AccountNotFound, InsufficientTokens, InvalidAmount, InvalidTime
 
 
@@ -229,10 +230,11 @@ def test_the_overdraft_limit_lends() -> None:
     assert isinstance(book.refusal(spend(1)), InsufficientTokens)
 
 
-def test_in_debt_even_nothing_is_refused_beyond_the_overdraft() -> None:
+def test_in_debt_a_spend_of_nothing_is_still_recorded() -> None:
     book = Book.of(grant(100), record(130))
 
-    assert isinstance(book.refusal(spend(0)), InsufficientTokens)
+    assert book.do(spend(0)).balance_after == -30
+    assert isinstance(book.refusal(spend(1)), InsufficientTokens)
 
 
 def test_recorded_usage_goes_into_debt_in_full() -> None:
@@ -439,3 +441,20 @@ def test_no_account_owes_tokens_and_has_some() -> None:
 
     with pytest.raises(AssertionError):
         _check(owing, Decided(owing))
+
+
+# -- rows and findings name themselves -------------------------------------------------------------------------------
+
+
+def test_a_row_says_which_journal_it_belongs_to() -> None:
+    book = Book.of(grant(100), drip(1), spend(1))
+
+    assert [row.kind for row in book.rows] == ["transaction", "drip", "usage"]
+
+
+@pytest.mark.parametrize(("check", "law"), [("chain", 1), ("debt", 2), ("shown", 7)])
+def test_a_finding_says_which_law_is_broken_and_how(check: str, law: int) -> None:
+    finding = Finding(check=check, user_id=ALICE.user_id, seq=1, expected="a", found="b")
+
+    assert finding.law == law
+    assert finding.meaning == CHECKS[check][1]

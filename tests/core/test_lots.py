@@ -164,4 +164,3 @@ def test_two_spends_draw_what_one_of_both_sizes_draws(lots: list[Lot], first: in
         return [replace(lot, remaining=lot.remaining - taken.get(lot.lot, 0)) for lot in lots]
 
     assert after(after(lots, first), second) == after(lots, first + second)
-

@@ -1,5 +1,6 @@
 """Each request happens once, whoever asks at the same time, however often, and whatever dies meanwhile."""
 
+import itertools
 import subprocess
 import sys
 import textwrap
@@ -79,10 +80,13 @@ def test_without_the_version_check_they_would_sell_them_twice(
     monkeypatch.setattr(accounts, "versions", lambda conn, ids: {})
     monkeypatch.setattr(Lane, "_doubts", lambda *_: {})
     with Till(database, clock=clock) as other:
-        answers = []
-        for n in range(40):
+        tills = itertools.cycle((till, other))
+
+        def spend(_: int) -> Any:
             clock.advance(seconds=1)  # At one instant the journal's primary key would object, too.
-            answers += outcomes(1, lambda _, n=n: (till, other)[n % 2].spend("alice", 100, "chat_conversation"))
+            return next(tills).spend("alice", 100, "chat_conversation")
+
+        answers = outcomes(40, spend, threads=1)
 
     assert len(succeeded(answers)) > 20
     assert till.reconcile().findings

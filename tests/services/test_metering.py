@@ -208,7 +208,7 @@ def test_a_given_name_outranks_the_responses() -> None:
 
 def test_a_time_needs_a_zone() -> None:
     with pytest.raises(InvalidTime):
-        price_usage(Pools(), provider="openai", model="gpt-4o", occurred_at=datetime(2026, 1, 1))
+        price_usage(Pools(), provider="openai", model="gpt-4o", occurred_at=datetime(2026, 1, 1))  # noqa: DTZ001
 
 
 # -- Against genai-prices itself ---------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_openai_prices_are_those_of_genai_prices(
 
 @given(
     model=st.sampled_from(["claude-sonnet-4-5", "claude-opus-4-6", "claude-haiku-4-5", "claude-3-haiku-20240307"]),
-    at=st.datetimes(datetime(2025, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),
+    at=st.datetimes(datetime(2025, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
     counts=st.tuples(few, few, few, few, few),
 )
 def test_anthropic_prices_are_those_of_genai_prices(

@@ -132,7 +132,7 @@ def test_an_annual_plan_lives_until_its_paid_period_ends(till: Till, clock: Cloc
     till.receive_stripe_event(checkout("vision_pro_annual"))
     assert lots(till) == [("subscription", 1, 5_000_000, START + timedelta(days=365))]
 
-    a_year = {"period_start": START, "period_end": START + timedelta(days=366), "unit_cents": 99_900}
+    a_year: dict[str, Any] = {"period_start": START, "period_end": START + timedelta(days=366), "unit_cents": 99_900}
     till.receive_stripe_event(invoice(1, interval=("year", 1), price_id="price_annual", **a_year))
 
     assert lots(till) == [("subscription", 1, 5_000_000, START + timedelta(days=366))]

@@ -8,7 +8,7 @@ import pytest
 
 from tokentill import Till
 from tokentill.errors import LegacyTables, SchemaChanged, SchemaMissing, SchemaNewer
-from tokentill.store import embedded, schema
+from tokentill.store import embedded_files, schema
 from tokentill.store.migrate import migrate, shipped
 
 
@@ -98,6 +98,6 @@ def test_migration_files_are_numbered_without_gaps() -> None:
 
 def test_schema_sql_is_what_the_migrations_leave(database: str) -> None:
     """`make schema` writes it anew."""
-    pg_dump = embedded.binaries() / "pg_dump"
+    pg_dump = embedded_files.binaries() / "pg_dump"
 
     assert schema.dump(database, pg_dump=Path(pg_dump)) == schema.FILE.read_text()

@@ -19,7 +19,7 @@ from typing import assert_never
 
 from tokentill.core.account import Account, Loss
 from tokentill.core.commands import Command, Deduct, Drip, Grant, Redate, Spend, Sweep
-from tokentill.core.drips import rollover, trim_to_cap
+from tokentill.core.drips import rollover
 from tokentill.core.journal import DripRow, LotMoves, Row, Source, Transaction, UsageRow
 from tokentill.core.lots import Draw, Lot, LotKind, burn_order, plan_drawdown
 from tokentill.errors import (
@@ -149,7 +149,8 @@ def _decide_spend(account: Account, spend: Spend, at: datetime) -> Decision:
     if refuses and account.frozen_at is not None:
         return _frozen(account)
     account, expirations = expire(account, at=at)
-    if refuses and spend.tokens > account.available(at) + account.overdraft_limit:
+    # A spend of nothing takes nothing, so there is nothing to refuse: a failed call is recorded in debt, too.
+    if refuses and spend.tokens and spend.tokens > account.available(at) + account.overdraft_limit:
         return _too_few(account, spend.tokens, at)
 
     draws, moves, debt_change = _plan_taking(account, spend.tokens, at)
@@ -258,14 +259,14 @@ def _decide_grant(account: Account, grant: Grant, at: datetime) -> Decision:
 def _decide_drip(account: Account, drip: Drip, at: datetime) -> Decision:
     """Give one cycle's tokens. A drip that is caught up counts what its boundary saw, not what is left today."""
     account, expirations = expire(account, at=at)
-    rolled = rollover(account, drip.subscription_id, boundary=drip.period_start)
-    trims: tuple[Transaction, ...] = ()
-    if drip.rollover_cap_tokens is not None:
-        account, trims = _trimmed(account, drip, drip.rollover_cap_tokens)
+    rolled = rollover(account, drip.subscription_id, boundary=drip.period_start, cap_tokens=drip.rollover_cap_tokens)
+    trims: list[Transaction] = []
+    for rolled_lot, tokens in rolled.trims:
+        account, trim = _expire_tokens(account, rolled_lot, tokens, drip.period_start)
+        trims.append(trim)
     if account.balance + drip.tokens > BALANCE_MAX:
         return _too_many(account, drip.tokens)
 
-    trimmed_tokens = -sum(row.token_amount for row in trims)
     lot = Lot(
         lot=account.seq + 1,
         kind="drip",
@@ -287,9 +288,9 @@ def _decide_drip(account: Account, drip: Drip, at: datetime) -> Decision:
         drip_date=drip.period_start,
         drip_amount=drip.tokens,
         cycle_number=drip.cycle_number,
-        rollover_from_previous=rolled.tokens - trimmed_tokens,
+        rollover_from_previous=rolled.tokens,
         rollover_cycles_count=rolled.cycles_count,
-        expired_tokens=rolled.expired_tokens + trimmed_tokens,
+        expired_tokens=rolled.expired_tokens,
         balance_before=account.balance,
         balance_after=after.balance,
         billing_period_start=drip.period_start,
@@ -303,15 +304,6 @@ def _decide_drip(account: Account, drip: Drip, at: datetime) -> Decision:
     )
     after = replace(after, losses=rolled.losses_left)
     return Decided(after, (*expirations, *trims, row), (lot,))
-
-
-def _trimmed(account: Account, drip: Drip, cap_tokens: int) -> tuple[Account, tuple[Transaction, ...]]:
-    """Take out what rolls over above the plan's cap. It is reported by this very drip, so it leaves no loss behind."""
-    losses, rows = account.losses, []
-    for lot, tokens in trim_to_cap(account, drip.subscription_id, boundary=drip.period_start, cap_tokens=cap_tokens):
-        account, row = _expire_tokens(account, lot, tokens, drip.period_start)
-        rows.append(row)
-    return replace(account, losses=losses), tuple(rows)
 
 
 def _redated(account: Account, redate: Redate) -> Account:

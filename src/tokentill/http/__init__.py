@@ -1,0 +1,1 @@
+"""The JSON API: translates requests into what the till is asked, and its answers and errors into responses."""

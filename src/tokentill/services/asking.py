@@ -210,6 +210,10 @@ class Asking:
             output_tokens=given["output_tokens"], pools=pools, metadata=extra, **facts,
         )  # fmt: skip
 
+    def knows(self, action_type: str) -> bool:
+        """Whether the action is among those read already, so that `spend` need not ask the database."""
+        return action_type in self._actions(False)
+
     def _action(self, action_type: object) -> AiAction:
         if not isinstance(action_type, str):
             raise UnknownAction(f"action_type must be a text, not {type(action_type).__name__}.")

@@ -64,20 +64,27 @@ def lot_of(row: Sequence[object]) -> Lot:
 
 
 def _load_losses(conn: Conn, ids: list[UUID]) -> dict[UUID, tuple[Loss, ...]]:
-    """Return what drips lost since the boundary that the latest drip of their subscription reported."""
+    """Return what drips lost and no drip has reported: the latest deaths, as far as reports fall short of them."""
     sql = """
-        SELECT t.user_id, t.subscription_id, (t.metadata ->> 'cycle_number')::integer, -t.token_amount, t.effective_at
-          FROM token_transactions t
-         WHERE t.user_id = ANY(%s)
-           AND t.transaction_type = 'expiration'
-           AND t.metadata ->> 'kind' = 'drip'
-           AND t.effective_at > (SELECT max(d.drip_date)
-                                   FROM token_drips d
-                                  WHERE d.user_id = t.user_id AND d.subscription_id = t.subscription_id)
-         ORDER BY t.user_id, t.seq
+        SELECT user_id, subscription_id, cycle_number, least(tokens, unreported - (so_far - tokens)), effective_at
+          FROM (SELECT t.user_id, t.subscription_id, t.seq, t.effective_at, -t.token_amount AS tokens,
+                       (t.metadata ->> 'cycle_number')::integer AS cycle_number,
+                       sum(-t.token_amount) OVER (w ORDER BY t.effective_at DESC, t.seq DESC)::bigint AS so_far,
+                       (sum(-t.token_amount) OVER w - d.reported)::bigint AS unreported
+                  FROM token_transactions t
+                  JOIN (SELECT user_id, subscription_id, sum(expired_tokens) AS reported
+                          FROM token_drips
+                         WHERE user_id = ANY(%(ids)s)
+                         GROUP BY user_id, subscription_id) d USING (user_id, subscription_id)
+                 WHERE t.user_id = ANY(%(ids)s)
+                   AND t.transaction_type = 'expiration'
+                   AND t.metadata ->> 'kind' = 'drip'
+                WINDOW w AS (PARTITION BY t.user_id, t.subscription_id)) deaths
+         WHERE so_far - tokens < unreported
+         ORDER BY user_id, seq
     """
     losses: dict[UUID, tuple[Loss, ...]] = {}
-    for user_id, subscription_id, cycle, tokens, expired_at in conn.execute(sql, [ids]):
+    for user_id, subscription_id, cycle, tokens, expired_at in conn.execute(sql, {"ids": ids}):
         loss = Loss(subscription_id=subscription_id, cycle_number=cycle, tokens=tokens, expired_at=expired_at)
         losses[user_id] = (*losses.get(user_id, ()), loss)
     return losses

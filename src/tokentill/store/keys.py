@@ -43,7 +43,7 @@ def _columns(keys: Sequence[UsedKey]) -> list[list[object]]:
 
 
 def find(conn: Conn, refs: Iterable[tuple[bool, UUID, UUID]]) -> dict[tuple[bool, UUID, UUID], UsedKey]:
-    """Return those of the keys that were used. A reference is (is it usage's, user_id, key): each kind has its table."""
+    """Return those of the keys that were used. A reference is (is it usage's, user_id, key): two kinds, two tables."""
     found = {}
     usage: list[tuple[UUID, UUID]] = []
     financial: list[tuple[UUID, UUID]] = []

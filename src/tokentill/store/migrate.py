@@ -157,9 +157,9 @@ def _prepare(conn: Conn) -> None:
             )
     except psycopg.errors.InsufficientPrivilege as error:
         raise BadSetting(
-            f"This database user may not prepare the database ({str(error).strip()}). As an administrator, run: CREATE ROLE "
-            "till_owner NOLOGIN; CREATE ROLE till_service NOLOGIN; GRANT till_owner, till_service TO the user; "
-            "GRANT CREATE ON DATABASE and on SCHEMA public TO till_owner. Then `till migrate` again."
+            f"This database user may not prepare the database ({str(error).strip()}). As an administrator, run: "
+            "CREATE ROLE till_owner NOLOGIN; CREATE ROLE till_service NOLOGIN; GRANT till_owner, till_service TO the "
+            "user; GRANT CREATE ON DATABASE and on SCHEMA public TO till_owner. Then `till migrate` again."
         ) from None
 
 

@@ -1,6 +1,7 @@
 """Generates `schema.sql`: the schema that the migrations leave, as one readable file.
 
-`make schema` writes it; a test holds that it is true. It is for people: a review shows a change of the schema as a diff.
+`make schema` writes it; a test holds that it is true. It is for people: a review shows a change of the schema as a
+diff.
 """
 
 import os
@@ -10,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tokentill.store import embedded
+from tokentill.store import embedded, embedded_files
 from tokentill.store.migrate import migrate
 
 FILE = Path(__file__).parent / "schema.sql"
@@ -40,7 +41,7 @@ def main() -> None:
         home.chmod(0o755)  # As root, the server runs as a user that must get in here.
         with embedded.start(home) as server:
             migrate(server.url)
-            FILE.write_text(dump(server.url, pg_dump=embedded.binaries() / "pg_dump"))
+            FILE.write_text(dump(server.url, pg_dump=embedded_files.binaries() / "pg_dump"))
     sys.stdout.write(f"wrote {FILE.name}\n")
 
 

@@ -1,0 +1,1 @@
+"""Stripe's edge: webhooks as Stripe signs them, and events as people keep them in files."""

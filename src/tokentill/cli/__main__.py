@@ -1,0 +1,5 @@
+"""`python -m tokentill.cli` is `till`."""
+
+from tokentill.cli.app import main
+
+main()

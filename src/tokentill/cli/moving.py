@@ -1,0 +1,118 @@
+"""Commands that move tokens: grant, deduct, spend, drip."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from tokentill.cli import show
+from tokentill.cli.given import By, KeyOption, Reason, TokensArg, UserArg, actor, moment_of, tokens_of
+from tokentill.cli.show import AsJson
+from tokentill.errors import InvalidRequest
+from tokentill.store.journal import Receipt
+from tokentill.till import Till
+
+
+def grant(
+    user: UserArg,
+    tokens: TokensArg,
+    reason: Reason = None,
+    by: By = None,
+    expires: Annotated[
+        str | None, typer.Option("--expires", help="When they expire: a date or time, in UTC unless it says otherwise.")
+    ] = None,
+    key: KeyOption = None,
+    json: AsJson = False,
+) -> None:
+    """Give tokens to a user; opens the account if need be."""
+    count, expires_at = tokens_of(tokens), moment_of(expires, "--expires")
+    with Till.connect() as till:
+        receipt = till.grant_tokens(
+            user, count, reason=reason, created_by=actor(by), expires_at=expires_at, idempotency_key=key
+        )
+    _answer(receipt, user, "Granted", json)
+
+
+def deduct(
+    user: UserArg,
+    tokens: TokensArg,
+    reason: Reason = None,
+    by: By = None,
+    force: Annotated[bool, typer.Option("--force", help="Take even what is not there, into debt.")] = False,
+    key: KeyOption = None,
+    json: AsJson = False,
+) -> None:
+    """Take tokens away from a user."""
+    count = tokens_of(tokens)
+    with Till.connect() as till:
+        receipt = till.record_admin_deduction(
+            user, count, reason=reason, created_by=actor(by), force=force, idempotency_key=key
+        )
+    _answer(receipt, user, "Deducted", json)
+
+
+def spend(
+    user: UserArg,
+    tokens: TokensArg,
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="What for: the AI action, like chat_conversation.")],
+    model: Annotated[str | None, typer.Option("--model", help="The model that served it.")] = None,
+    input_tokens: Annotated[int | None, typer.Option("--input-tokens", help="What the model read.")] = None,
+    output_tokens: Annotated[int | None, typer.Option("--output-tokens", help="What the model wrote.")] = None,
+    on_insufficient: Annotated[
+        Literal["refuse", "record"],
+        typer.Option("--on-insufficient", help="record: it has happened already, so write it even into debt."),
+    ] = "refuse",
+    key: KeyOption = None,
+    json: AsJson = False,
+) -> None:
+    """Spend a user's tokens on an AI action."""
+    count = tokens_of(tokens)
+    with Till.connect() as till:
+        receipt = till.spend(
+            user, count, action, model_used=model, input_tokens=input_tokens, output_tokens=output_tokens,
+            on_insufficient=on_insufficient, idempotency_key=key,
+        )  # fmt: skip
+    _answer(receipt, user, "Spent", json)
+
+
+def drip(
+    user: Annotated[str | None, typer.Argument(metavar="USER", help="The user.")] = None,
+    subscription: Annotated[str | None, typer.Argument(metavar="SUBSCRIPTION", help="Its subscription.")] = None,
+    cycle: Annotated[int | None, typer.Option("--cycle", help="Which cycle. [default: the one that runs]")] = None,
+    due: Annotated[bool, typer.Option("--due", help="Give every cycle that our own clock owes, to everybody.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Give the tokens of a 28-day cycle: of one subscription, or with --due of all that are owed.
+
+    Each cycle is given once, however often this runs.
+    """
+    if due:
+        if user is not None or cycle is not None:
+            raise InvalidRequest("--due is for everybody: it takes no USER, SUBSCRIPTION or --cycle.")
+        _drip_due(json)
+        return
+    if user is None or subscription is None:
+        raise InvalidRequest("Name a USER and a SUBSCRIPTION, or say --due.")
+    with Till.connect() as till:
+        receipt = till.drip_tokens_28day(user, subscription, cycle_number=cycle)
+    _answer(receipt, user, "Dripped", json)
+
+
+def _drip_due(json: bool) -> None:
+    with Till.connect() as till:
+        run = till.drip_due()
+    if json:
+        receipts = [{"id": receipt.id, **show.plain(receipt)} for receipt in run.receipts]
+        show.as_json({"cycles": len(receipts), "tokens": run.tokens, "receipts": receipts})
+    elif run.receipts:
+        show.line(f"Dripped {show.tokens(run.tokens)} tokens in {len(run.receipts):,} cycles.")
+    else:
+        show.line("No cycle is due.")
+
+
+def _answer(receipt: Receipt, user: str, did: str, json: bool) -> None:
+    if json:
+        show.as_json(show.receipt(receipt, user))
+        return
+    before, after = show.tokens(receipt.balance_before), show.tokens(receipt.balance_after)
+    when = f" on {show.moment(receipt.created_at)}; nothing was written now" if receipt.is_replay else ""
+    show.line(f"{did} {show.tokens(abs(receipt.tokens))} tokens{when}. {user}: {before} → {after} (row {receipt.seq}).")

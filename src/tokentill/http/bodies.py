@@ -1,0 +1,246 @@
+"""What the API takes and answers, as pydantic models. They go no further than the routes.
+
+Strict: a number of tokens is a JSON integer, never "100", 100.0 or true. Whether it is in range is the till's to say
+(`core.checks`), so that every edge refuses it with the same words.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+
+from tokentill.core.checks import TOKENS_MAX
+from tokentill.core.lots import Lot
+from tokentill.core.users import User
+from tokentill.store.inbox import InboxEvent
+from tokentill.store.journal import Receipt
+from tokentill.store.reports import BalanceReport, Entry
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+
+
+def _text_of_time(value: object) -> object:
+    if not isinstance(value, str) or not _RFC_3339.match(value):
+        raise ValueError("must be a time like 2026-01-05T12:00:00Z")
+    return value
+
+
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be a time that exists in UTC") from None
+
+
+def _whole(minimum: int) -> Any:
+    # Documented here, checked by the till.
+    return Field(json_schema_extra={"minimum": minimum, "maximum": TOKENS_MAX})
+
+
+Tokens = Annotated[StrictInt, _whole(0)]
+SignedTokens = Annotated[StrictInt, _whole(-TOKENS_MAX)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_text_of_time), AfterValidator(_in_utc)]
+UtcMoment = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+class Body(BaseModel):
+    """What is sent. A name that is not known is refused: it would be a typing error that nobody sees."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AdjustBody(Body):
+    user_id: StrictStr = Field(validation_alias=AliasChoices("user_id", "userId"))
+    tokens: SignedTokens = Field(
+        validation_alias=AliasChoices("tokens", "delta"), description="Positive adds, negative deducts."
+    )
+    reason: StrictStr = Field(description="Why: kept in the journal and the audit log.")
+    force: StrictBool = Field(False, description="Deduct even what is not there, into debt.")
+
+
+class UsageBody(Body):
+    user_id: StrictStr = Field(validation_alias=AliasChoices("user_id", "userId"))
+    action_type: StrictStr
+    tokens: Tokens | None = Field(None, validation_alias=AliasChoices("tokens", "tokens_used"))
+    input_tokens: Tokens | None = None
+    output_tokens: Tokens | None = None
+    model_used: StrictStr | None = Field(None, validation_alias=AliasChoices("model_used", "model"))
+    cost_estimate: StrictInt | StrictFloat | StrictStr | None = Field(None, description="In cents, with fractions.")
+    success: StrictBool = Field(True, description="A failed operation is recorded and costs no tokens.")
+    error_message: StrictStr | None = None
+    metadata: dict[str, Any] | None = None
+    occurred_at: Moment | None = None
+    provider_request_id: StrictStr | None = None
+    on_insufficient: Literal["refuse", "record"] = Field(
+        "refuse", description="record: it has happened already, so it is written even into debt."
+    )
+
+
+class ReceiptView(BaseModel):
+    """A journal row, just written or, on a repeated request, written then."""
+
+    id: str
+    user_id: str
+    seq: int
+    kind: str
+    type: str
+    tokens: int = Field(description="Signed: positive when the account gained.")
+    balance_before: int
+    balance_after: int
+    effective_at: UtcMoment
+    created_at: UtcMoment
+
+    @classmethod
+    def of(cls, receipt: Receipt, user_id: str) -> "ReceiptView":
+        return cls(
+            id=receipt.id, user_id=User.of(user_id).name, seq=receipt.seq, kind=receipt.kind, type=receipt.type,
+            tokens=receipt.tokens, balance_before=receipt.balance_before, balance_after=receipt.balance_after,
+            effective_at=receipt.effective_at, created_at=receipt.created_at,
+        )  # fmt: skip
+
+
+class UsageView(BaseModel):
+    """A spend, just written or, on a repeated request, written then."""
+
+    id: str
+    user_id: str
+    seq: int
+    tokens_used: int
+    balance_before: int
+    balance_after: int
+    occurred_at: UtcMoment
+    created_at: UtcMoment
+
+    @classmethod
+    def of(cls, receipt: Receipt, user_id: str) -> "UsageView":
+        return cls(
+            id=receipt.id, user_id=User.of(user_id).name, seq=receipt.seq, tokens_used=-receipt.tokens,
+            balance_before=receipt.balance_before, balance_after=receipt.balance_after,
+            occurred_at=receipt.effective_at, created_at=receipt.created_at,
+        )  # fmt: skip
+
+
+class BalanceView(BaseModel):
+    """What an account holds now; what is due is not shown. A negative balance is debt."""
+
+    user_id: str
+    balance: int
+    available: int
+    held: int
+    debt: int
+    next_expiry_at: UtcMoment | None
+    next_expiry_tokens: int
+    lifetime_tokens_granted: int
+    lifetime_tokens_used: int
+    lifetime_cost: str = Field(description="In cents, with fractions.")
+    seq: int = Field(description="Of the account's latest journal row.")
+
+    @classmethod
+    def of(cls, report: BalanceReport) -> "BalanceView":
+        return cls(
+            user_id=report.name, balance=report.balance, available=report.available, held=report.held,
+            debt=report.debt, next_expiry_at=report.next_expiry_at, next_expiry_tokens=report.next_expiry_tokens,
+            lifetime_tokens_granted=report.lifetime_tokens_granted, lifetime_tokens_used=report.lifetime_tokens_used,
+            lifetime_cost=str(report.lifetime_cost), seq=report.seq,
+        )  # fmt: skip
+
+
+class LotMove(BaseModel):
+    lot: int
+    tokens: int
+
+
+class EntryView(BaseModel):
+    """One journal row, whichever of the three journals it is in."""
+
+    seq: int
+    kind: Literal["transaction", "drip", "usage"]
+    type: str = Field(description="The transaction_type, drip, or the action_type.")
+    tokens: int = Field(description="Signed: positive when the account gained.")
+    balance_before: int
+    balance_after: int
+    debt_change: int
+    lot_moves: list[LotMove]
+    effective_at: UtcMoment
+    created_at: UtcMoment
+    detail: dict[str, Any]
+
+
+class HistoryView(BaseModel):
+    """One page of an account's journal, newest first."""
+
+    user_id: str
+    entries: list[EntryView]
+    next_cursor: str | None = Field(description="Pass it as cursor to go on; null at the end.")
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], user_id: str, *, next_cursor: str | None) -> "HistoryView":
+        shown = [
+            EntryView(
+                seq=entry.seq, kind=entry.kind, type=entry.type, tokens=entry.tokens,
+                balance_before=entry.balance_before, balance_after=entry.balance_after, debt_change=entry.debt_change,
+                lot_moves=[LotMove(lot=lot, tokens=tokens) for lot, tokens in entry.lot_moves],
+                effective_at=entry.effective_at, created_at=entry.created_at, detail=dict(entry.detail),
+            )
+            for entry in entries
+        ]  # fmt: skip
+        return cls(user_id=User.of(user_id).name, entries=shown, next_cursor=next_cursor)
+
+
+class LotView(BaseModel):
+    lot: int
+    kind: str
+    granted: int
+    remaining: int
+    priority: int
+    effective_at: UtcMoment
+    expires_at: UtcMoment | None = Field(description="Exclusive; null: never.")
+    paid_cents: int | None
+    currency: str | None
+    payment_id: str | None
+    subscription_id: str | None
+    cycle_number: int | None
+
+
+class LotsView(BaseModel):
+    """The lots that have tokens left, first to burn first."""
+
+    user_id: str
+    lots: list[LotView]
+
+    @classmethod
+    def of(cls, lots: Sequence[Lot], user_id: str) -> "LotsView":
+        names = LotView.model_fields
+        shown = [LotView(**{name: getattr(lot, name) for name in names}) for lot in lots]
+        return cls(user_id=User.of(user_id).name, lots=shown)
+
+
+class EventView(BaseModel):
+    """A Stripe event, and what became of it."""
+
+    event_id: str
+    state: Literal["received", "handled", "ignored", "failed"]
+    detail: str | None
+
+    @classmethod
+    def of(cls, event: InboxEvent) -> "EventView":
+        return cls(event_id=event.event_id, state=event.state, detail=event.detail)  # type: ignore[arg-type]  # a CHECK
+
+
+class HealthView(BaseModel):
+    status: Literal["ok"] = "ok"
+    version: str
