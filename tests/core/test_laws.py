@@ -352,7 +352,7 @@ def test_a_spend_is_refused_exactly_when_it_asks_for_more_than_is_alive_and_lent
 
     decision = decide(account, spend(tokens), at=at)
 
-    assert isinstance(decision, Refused) == (tokens > alive - account.debt + overdraft)
+    assert isinstance(decision, Refused) == (tokens > max(alive - account.debt + overdraft, 0))
     assert account.available(at) == alive - account.debt
     if isinstance(decision, Decided):
         assert decision.account.available(at) >= -overdraft or tokens == 0

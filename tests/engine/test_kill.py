@@ -47,6 +47,8 @@ class Server:
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 def spend(client: httpx2.Client, url: str, key: str, user: str) -> dict[str, object] | None:

@@ -28,7 +28,10 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 def row_counts(url: str) -> dict[str, int]:
     """How many rows each table has: equal before and after means that nothing was written."""
     with psycopg.connect(url) as conn:
-        sql = "SELECT oid::regclass::text FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace"
+        sql = """
+            SELECT oid::regclass::text FROM pg_class
+             WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace
+        """
         tables = [name for (name,) in conn.execute(sql).fetchall()]
         found = {}
         for name in tables:

@@ -27,7 +27,8 @@ PACK = json.dumps(checkout_pack(session_id="cs_test_1", at=START, user_id="ann")
 
 
 def signed(payload: bytes, *, at: datetime = START, secret: str = SECRET) -> str:
-    return WebhookSignature.generate_signature_header(payload.decode("utf-8", "replace"), secret, int(at.timestamp()))
+    text = payload.decode("utf-8", "replace")
+    return str(WebhookSignature.generate_signature_header(text, secret, int(at.timestamp())))
 
 
 def post(client: TestClient, payload: bytes, header: str | None) -> httpx2.Response:

@@ -61,7 +61,7 @@ def history(
     columns = {"row": "right", "when": "left", "what": "left", "tokens": "right", "balance": "right", "why": "left"}
     show.table(name, columns, [_entry(entry) for entry in entries])
     if entries and entries[-1].seq > 1:
-        show.line(f"{entries[-1].seq - 1:,} earlier rows: --before {entries[-1].seq}")
+        show.line(f"{show.counted(entries[-1].seq - 1, 'earlier row')}: --before {entries[-1].seq}")
 
 
 def _entry(entry: Entry) -> list[object]:

@@ -104,7 +104,7 @@ def _drip_due(json: bool) -> None:
         receipts = [{"id": receipt.id, **show.plain(receipt)} for receipt in run.receipts]
         show.as_json({"cycles": len(receipts), "tokens": run.tokens, "receipts": receipts})
     elif run.receipts:
-        show.line(f"Dripped {show.tokens(run.tokens)} tokens in {len(run.receipts):,} cycles.")
+        show.line(f"Dripped {show.tokens(run.tokens)} tokens in {show.counted(len(run.receipts), 'cycle')}.")
     else:
         show.line("No cycle is due.")
 

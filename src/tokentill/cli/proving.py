@@ -39,7 +39,7 @@ def _with_progress(till: Till) -> Proof:
 
 
 def _show(proof: Proof) -> None:
-    looked_at = ", ".join(f"{count:,} {what}" for what, count in proof.counts.items())
+    looked_at = ", ".join(_counted(count, what) for what, count in proof.counts.items())
     if proof.is_proved:
         show.line(f"The books are proved: {looked_at}; nothing disagrees.")
         return
@@ -47,9 +47,13 @@ def _show(proof: Proof) -> None:
     shown = proof.findings[:SHOWN_MAX]
     show.table("Findings", columns, [_finding(finding) for finding in shown])
     more = f" (the first {SHOWN_MAX} are shown; --json has all)" if len(proof.findings) > SHOWN_MAX else ""
-    show.line(f"{len(proof.findings):,} findings{more} in {looked_at}.")
+    show.line(f"{show.counted(len(proof.findings), 'finding')}{more} in {looked_at}.")
     for meaning in sorted({f"{finding.check}: {finding.meaning}" for finding in proof.findings}):
         show.line(meaning)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} usage rows" if what == "usage" else show.counted(count, what.removesuffix("s"))
 
 
 def _finding(finding: Finding) -> list[object]:

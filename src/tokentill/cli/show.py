@@ -62,7 +62,7 @@ def line(text: str) -> None:
 
 def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Cell]]) -> None:
     """Print a table; `columns` says each one's name and whether it is flushed "left" or "right"."""
-    found = Table(title=title, title_justify="left", title_style="bold")
+    found = Table(title=Text(printable(title)), title_justify="left", title_style="bold")
     for name, side in columns.items():
         found.add_column(name, justify="right" if side == "right" else "left", overflow="fold")
     for row in rows:
@@ -72,7 +72,7 @@ def table(title: str, columns: Mapping[str, str], rows: Sequence[Sequence[Cell]]
 
 def facts(title: str, rows: Mapping[str, Cell]) -> None:
     """Print what is known of one thing, a line each."""
-    found = Table(title=title, title_justify="left", title_style="bold", show_header=False, box=None)
+    found = Table(title=Text(printable(title)), title_justify="left", title_style="bold", show_header=False, box=None)
     found.add_column(style="dim")
     found.add_column(justify="left", overflow="fold")
     for name, cell in rows.items():
@@ -87,6 +87,10 @@ def flush() -> None:
 
 def tokens(count: int, *, is_signed: bool = False) -> str:
     return f"{count:+,}" if is_signed else f"{count:,}"
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def moment(at: datetime | None, *, otherwise: str = "never") -> str:

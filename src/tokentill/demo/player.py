@@ -157,6 +157,7 @@ class Player:
             "model_used": deed.model,
             "input_tokens": metered.pools.input_tokens,
             "output_tokens": metered.pools.output_tokens,
+            "pools": metered.pools.as_json(),
             "cost_estimate": str(metered.cost_estimate),
         }
         if deed.shape == "transcription":  # Measured in seconds: there are no model tokens to report.

@@ -78,6 +78,7 @@ class UsageBody(Body):
     tokens: Tokens | None = Field(None, validation_alias=AliasChoices("tokens", "tokens_used"))
     input_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
+    pools: dict[str, Tokens] | None = Field(None, description="The exclusive parts of the call's usage, as counts.")
     model_used: StrictStr | None = Field(None, validation_alias=AliasChoices("model_used", "model"))
     cost_estimate: StrictInt | StrictFloat | StrictStr | None = Field(None, description="In cents, with fractions.")
     success: StrictBool = Field(True, description="A failed operation is recorded and costs no tokens.")

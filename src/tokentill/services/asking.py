@@ -15,7 +15,7 @@ from tokentill.core.commands import Deduct, Grant, OnInsufficient, Paid, Spend
 from tokentill.core.journal import Source
 from tokentill.core.keys import Key
 from tokentill.core.lots import LotKind
-from tokentill.core.pricing import AiAction, tokens_to_charge
+from tokentill.core.pricing import POOLS, AiAction, Pools, tokens_to_charge
 from tokentill.core.users import User
 from tokentill.errors import InvalidAmount, InvalidRequest, InvalidTime, UnknownAction
 
@@ -170,9 +170,15 @@ class Asking:
     ) -> Spend:
         """An AI operation. How many tokens it costs is the action's rule (`core.pricing.tokens_to_charge`).
 
+        `pools` are the exclusive parts of the call's usage; where no counts are given beside them, they are the counts.
+
         Raises: UnknownAction, InvalidRequest.
         """
         who = User.of(user)
+        counted = None if pools is None else _pools(pools)
+        if counted is not None and tokens is None and input_tokens is None and output_tokens is None:
+            # Seconds, characters and images are no tokens: a call measured in those has no counts, rather than 0.
+            input_tokens, output_tokens = counted.input_tokens or None, counted.output_tokens or None
         given = {
             "tokens": checks.whole_or_none(tokens, "tokens"),
             "input_tokens": checks.whole_or_none(input_tokens, "input_tokens"),
@@ -201,13 +207,13 @@ class Asking:
             "provider_request_id": checks.text_or_none(provider_request_id, "provider_request_id", length_max=255),
             "occurred_at": occurred_at,
         }
-        pools = None if pools is None else {name: checks.whole(n, name, minimum=0) for name, n in pools.items()}
-        request = {**given, **facts, "action": action_type, "metadata": extra, "pools": pools,
+        kept_pools = None if counted is None else counted.as_json()
+        request = {**given, **facts, "action": action_type, "metadata": extra, "pools": kept_pools,
                    "on_insufficient": on_insufficient}  # fmt: skip
         return Spend(
             user=who, key=self._key(idempotency_key, who, request), tokens=checks.whole(charged, minimum=0),
             action_type=action.key, on_insufficient=on_insufficient, input_tokens=given["input_tokens"],
-            output_tokens=given["output_tokens"], pools=pools, metadata=extra, **facts,
+            output_tokens=given["output_tokens"], pools=kept_pools, metadata=extra, **facts,
         )  # fmt: skip
 
     def knows(self, action_type: str) -> bool:
@@ -234,6 +240,13 @@ class Asking:
         if moment is not None and moment <= self._clock():
             raise InvalidTime(f"{name} lies in the past: these tokens could never be spent.", field=name)
         return moment
+
+
+def _pools(pools: Mapping[str, int]) -> Pools:
+    if not isinstance(pools, Mapping) or (unknown := sorted(map(str, set(pools) - set(POOLS)))):
+        said = f"no pool {unknown[0][:60]!r}" if isinstance(pools, Mapping) else "pools must be an object"
+        raise InvalidRequest(f"{said}; a call's usage is counted in {', '.join(POOLS)}.", field="pools")
+    return Pools(**pools)
 
 
 def pack_key(pack: str, payment: str | None) -> Key | None:

@@ -113,6 +113,8 @@ class Home:
         home = cls(folder.resolve(), _server_user() if os.geteuid() == 0 else None)
         for missing in reversed([place for place in (home.folder, *home.folder.parents) if not place.exists()]):
             home._make_folder(missing)
+        if not home.folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(home.folder))
         home._require_way_in()
         return home
 
@@ -300,7 +302,7 @@ def cure(said: str) -> str:
     """Return the end of what a program said, after what to do about it where that is known."""
     tail = "\n".join(said.strip().splitlines()[-15:]) or "(nothing)"
     advice = ""
-    if "No space left on device" in said or "Disk quota exceeded" in said:
+    if any(sign in said for sign in ("No space left on device", "Disk quota exceeded", "Check free disk space")):
         advice = "The disk is full: make room, or set TILL_HOME to a folder on another disk. "
     elif "Permission denied" in said or "Read-only file system" in said:
         advice = "A folder or file is closed to the server: check who owns it, or set TILL_HOME to another folder. "
