@@ -240,8 +240,8 @@ def test_a_forked_child_never_stops_the_server_under_its_parent(home: Path) -> N
             if child == 0:
                 leave()
             assert os.waitpid(child, 0)[1] == 0
-            with embedded.start(Path(sys.argv[1])):  # Others may still come and go.
-                psycopg.connect(server.url).close()
+            embedded.start(Path(sys.argv[1])).close(wait=True)  # Another user, who may come and go, too.
+            psycopg.connect(server.url).close()
         """,
     )
 

@@ -134,6 +134,8 @@ BAD_USAGE: list[tuple[Json, str, str]] = [
     ({"tokns": 1}, "invalid_request", "tokns: is not known here"),
     ({"input_tokens": -1}, "invalid_amount", "input_tokens"),
     ({"cost_estimate": "NaN"}, "invalid_amount", "cost_estimate"),
+    ({"cost_estimate": True}, "invalid_request", "cost_estimate: must be a number of cents, or a text with one"),
+    ({"cost_estimate": "0x1"}, "invalid_amount", "cost_estimate must be a number of cents"),
     ({"cost_estimate": -1}, "invalid_amount", "cost_estimate"),
     ({"action_type": "time_travel"}, "unknown_action", "No AI action 'time_travel'"),
     ({"action_type": "\ud800"}, "unknown_action", "No AI action"),

@@ -39,6 +39,13 @@ def _text_of_time(value: object) -> object:
     return value
 
 
+def _number_or_text(value: object) -> object:
+    # Before the union: its own complaint would be three, one for each kind.
+    if isinstance(value, bool) or not isinstance(value, int | float | str | None):
+        raise ValueError("must be a number of cents, or a text with one")
+    return value
+
+
 def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
@@ -54,6 +61,7 @@ def _whole(minimum: int) -> Any:
 Tokens = Annotated[StrictInt, _whole(0)]
 SignedTokens = Annotated[StrictInt, _whole(-TOKENS_MAX)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_text_of_time), AfterValidator(_in_utc)]
+Cents = Annotated[StrictInt | StrictFloat | StrictStr, BeforeValidator(_number_or_text)]
 UtcMoment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
@@ -80,7 +88,7 @@ class UsageBody(Body):
     output_tokens: Tokens | None = None
     pools: dict[str, Tokens] | None = Field(None, description="The exclusive parts of the call's usage, as counts.")
     model_used: StrictStr | None = Field(None, validation_alias=AliasChoices("model_used", "model"))
-    cost_estimate: StrictInt | StrictFloat | StrictStr | None = Field(None, description="In cents, with fractions.")
+    cost_estimate: Cents | None = Field(None, description="In cents, with fractions.")
     success: StrictBool = Field(True, description="A failed operation is recorded and costs no tokens.")
     error_message: StrictStr | None = None
     metadata: dict[str, Any] | None = None

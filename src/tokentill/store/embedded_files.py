@@ -300,7 +300,7 @@ class Home:
 
 def cure(said: str) -> str:
     """Return the end of what a program said, after what to do about it where that is known."""
-    tail = "\n".join(said.strip().splitlines()[-15:]) or "(nothing)"
+    tail = "\n".join(said.strip().splitlines()[-15:]) or "(nothing: it was killed)"
     advice = ""
     if any(sign in said for sign in ("No space left on device", "Disk quota exceeded", "Check free disk space")):
         advice = "The disk is full: make room, or set TILL_HOME to a folder on another disk. "
