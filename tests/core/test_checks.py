@@ -200,3 +200,19 @@ def test_a_refusal_shows_what_it_was_given_but_never_all_of_a_long_one() -> None
 
     assert len(long_text.value.detail) < 120
     assert long_number.value.detail.endswith("not a number of over 30 digits.")
+
+
+def test_metadata_nested_too_deeply_is_refused() -> None:
+    deep: dict[str, object] = {}
+    for _ in range(48):
+        deep = {"in": deep}
+    assert checks.metadata(deep) == deep
+    with pytest.raises(InvalidText, match="nested deeper"):
+        checks.metadata({"in": {"in": [deep]}})
+
+
+def test_a_moment_is_told_in_utc_and_must_exist_there() -> None:
+    east = timezone(timedelta(hours=14))
+    assert checks.moment_or_none(datetime(2026, 1, 1, 14, tzinfo=east), "at") == datetime(2026, 1, 1, tzinfo=UTC)
+    with pytest.raises(InvalidTime, match="does not exist in UTC"):
+        checks.moment_or_none(datetime.min.replace(tzinfo=east), "at")

@@ -70,7 +70,7 @@ def test_json_gives_the_pools_back(pools: Pools) -> None:
     assert Pools(**pools.as_json()) == pools
 
 
-@pytest.mark.parametrize("value", [-1, 1.0, True, "1", None, 2**53 + 1])
+@pytest.mark.parametrize("value", [-1, 1.0, True, "1", None, 2**53])
 def test_a_pool_takes_whole_numbers_only(value: Any) -> None:
     with pytest.raises(InvalidAmount):
         Pools(cache_read=value)
@@ -155,7 +155,7 @@ def test_a_transcription_is_counted_in_seconds_or_in_tokens() -> None:
         ({"prompt_tokens": 4, "total_tokens": 9}, "completion_tokens is missing"),
         ({"prompt_tokens": -1, "completion_tokens": 1}, "prompt_tokens is out of range"),
         ({"prompt_tokens": 1, "completion_tokens": -1}, "completion_tokens is out of range"),
-        ({"prompt_tokens": 2**53 + 1, "completion_tokens": 1}, "prompt_tokens is out of range"),
+        ({"prompt_tokens": 2**53, "completion_tokens": 1}, "prompt_tokens is out of range"),
         ({"prompt_tokens": 1.0, "completion_tokens": 1}, "prompt_tokens is not a whole number"),
         ({"prompt_tokens": True, "completion_tokens": 1}, "prompt_tokens is not a whole number"),
         ({"prompt_tokens": "1", "completion_tokens": 1}, "prompt_tokens is not a whole number"),
@@ -548,7 +548,7 @@ def test_a_failed_call_is_free() -> None:
         assert charge(action, 500, 250, 750, success=False) == 0
 
 
-@pytest.mark.parametrize("value", [-1, 1.0, True, "1", 2**53 + 1])
+@pytest.mark.parametrize("value", [-1, 1.0, True, "1", 2**53])
 @pytest.mark.parametrize("name", ["input_tokens", "output_tokens", "tokens_used"])
 @pytest.mark.parametrize("success", [True, False])
 def test_counts_are_whole_numbers(name: str, value: Any, success: bool) -> None:
@@ -561,7 +561,7 @@ def test_counts_are_whole_numbers(name: str, value: Any, success: bool) -> None:
 def test_the_largest_counts_are_charged_exactly() -> None:
     thrice_and_a_bit = AiAction(key="x", multiplier=Decimal("3.0000000000000000000000000001"))
 
-    assert charge(METERED, 2**53, 2**53) == 2**54
+    assert charge(METERED, 2**53 - 1, 2**53 - 1) == 2**54 - 2
     assert charge(METERED, 2**53 - 1) == 2**53 - 1
     assert charge(thrice_and_a_bit, 2**53 - 1) == 3 * (2**53 - 1) + 1
 

@@ -5,7 +5,7 @@ Each returns the value it was given, checked, or raises an InvalidRequest that s
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -14,6 +14,7 @@ from tokentill.errors import InvalidAmount, InvalidText, InvalidTime
 TOKENS_MAX = 2**53 - 1  # The largest whole number that every JSON reader still tells from its neighbours.
 TEXT_LENGTH_MAX = 2_000
 METADATA_BYTES_MAX = 16_384
+METADATA_DEPTH_MAX = 50  # Deeper, and some reader of a history page gives up.
 
 
 def whole(value: object, name: str = "tokens", *, minimum: int = 1, maximum: int = TOKENS_MAX) -> int:
@@ -72,7 +73,23 @@ def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
     if "\\u0000" in dumped.replace("\\\\", ""):  # An escaped backslash before it makes it plain text.
         raise InvalidText("metadata holds a NUL.", field="metadata")
     plain: dict[str, Any] = json.loads(dumped)
+    if depth_of(plain) > METADATA_DEPTH_MAX:
+        raise InvalidText(f"metadata is nested deeper than {METADATA_DEPTH_MAX} levels.", field="metadata")
     return plain
+
+
+def depth_of(value: object) -> int:
+    """Return how deeply a JSON value is nested: a scalar is 1."""
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            below
+            for found in level
+            if isinstance(found, dict | list)
+            for below in (found.values() if isinstance(found, dict) else found)
+        ]
+    return depth
 
 
 def moment_or_none(value: object, name: str) -> datetime | None:
@@ -83,7 +100,10 @@ def moment_or_none(value: object, name: str) -> datetime | None:
         raise InvalidTime(f"{name} must be a time, not {_shown(value)}.", field=name)
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidTime(f"{name} has no time zone.", field=name)
-    return value
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise InvalidTime(f"{name} does not exist in UTC.", field=name) from None
 
 
 def cost_or_none(value: object, name: str = "cost_estimate") -> Decimal | None:

@@ -9,8 +9,8 @@ text. Providers do count them twice (OpenAI's `prompt_tokens` holds the cached o
 not), so adding up what they report is how usage gets billed twice or not at all.
 
 Units: pools are whole model tokens, or seconds, characters, images, searches as they say; prices are cents (US) per
-million of the pool's unit; costs are cents with six decimals. Counts reach from 0 to 2**53, the largest whole number
-that every JSON parser reads exactly.
+million of the pool's unit; costs are cents with six decimals. Counts reach from 0 to 2**53 − 1, the largest whole
+number that every JSON parser still tells from its neighbours.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +22,7 @@ from tokentill.errors import InvalidAmount
 
 Provider = Literal["openai", "anthropic"]
 
-COUNT_MAX = 2**53
+COUNT_MAX = 2**53 - 1
 MICRO = Decimal("0.000001")
 
 # Its own context, because a host's `decimal.getcontext()` may be set to a few digits. 60 digits hold any count times
@@ -36,7 +36,7 @@ POOLS = (*INPUT_POOLS, *OUTPUT_POOLS, "seconds", "characters", "images", "web_se
 
 def _check_count(name: str, value: object) -> None:
     if type(value) is not int or not 0 <= value <= COUNT_MAX:
-        raise InvalidAmount(f"{name} must be a whole number from 0 to 2**53, not {value!r}.", field=name)
+        raise InvalidAmount(f"{name} must be a whole number from 0 to 2**53 − 1, not {value!r}.", field=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,7 +399,7 @@ def tokens_to_charge(
     (three minutes of transcription, say). Whether the action is active is for the caller to ask.
 
     Units: integers throughout and exact at any size; only the product with the multiplier is rounded, up.
-    Raises: InvalidAmount for a count that is not a whole number from 0 to 2**53 (also of a failed call: the counts
+    Raises: InvalidAmount for a count that is not a whole number from 0 to 2**53 − 1 (also of a failed call: the counts
     are recorded), or for a metered call that succeeded and says nothing about its size.
     """
     for name, count in (("input_tokens", input_tokens), ("output_tokens", output_tokens), ("tokens_used", tokens_used)):

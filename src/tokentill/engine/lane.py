@@ -91,7 +91,7 @@ class Lane:
                     request.answer.set_exception(error)
 
     def _carry_out(self, requests: Sequence[Request]) -> None:
-        conflicts, losses, is_suspicious = 0, 0, False
+        conflicts, violations, losses, is_suspicious = 0, 0, 0, False
         while True:
             try:
                 self._attempt(requests, is_suspicious=is_suspicious)
@@ -99,8 +99,12 @@ class Lane:
             except (_Moved, *RETRYABLE) as error:
                 self._abandon(requests)
                 if isinstance(error, psycopg.errors.UniqueViolation) and not _is_of_keys(error):
-                    self._single_out(requests, error)
-                    return
+                    # A drip's own constraint speaks before the key table's does; with the keys looked up, the same
+                    # drip is a repeat, and what still violates is another request for what is there already.
+                    violations += 1
+                    if violations > 1:
+                        self._single_out(requests, error)
+                        return
                 conflicts += 1
                 if conflicts > CONFLICTS_MAX:
                     self._fail(requests, Unavailable(f"The accounts are contended: {type(error).__name__}."))
@@ -250,7 +254,7 @@ class Lane:
             request.answer.set_exception(error)
 
 
-def _is_of_keys(error: psycopg.errors.UniqueViolation) -> bool:
+def _is_of_keys(error: psycopg.Error) -> bool:
     """Whether the key tables said "seen before". By prefix: a sharded table's constraints carry a suffix."""
     return (error.diag.constraint_name or "").startswith(("usage_keys_pkey", "token_keys_pkey"))
 
