@@ -18,6 +18,7 @@ import psycopg
 import pytest
 
 from tokentill.errors import EmbeddedPostgresError
+from tokentill.settings import Settings
 from tokentill.store import embedded, embedded_files
 
 IS_ROOT = os.geteuid() == 0
@@ -607,10 +608,13 @@ def test_a_socket_folder_that_somebody_else_planted_is_refused(empty_home: Path)
         planted.unlink()
 
 
-def test_the_default_home_is_where_the_user_keeps_data() -> None:
-    user_home = Path("/home/ada")
-
-    assert embedded.default_home(is_root=True, user_home=user_home, xdg_data_home=None) == Path("/var/lib/tokentill")
-    assert embedded.default_home(is_root=False, user_home=user_home, xdg_data_home="/data") == Path("/data/tokentill")
-    below_home = embedded.default_home(is_root=False, user_home=user_home, xdg_data_home=None)
-    assert below_home == user_home / ".local" / "share" / "tokentill"
+def test_the_default_home_is_where_the_user_keeps_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("HOME", "/home/ann")
+    assert Settings.read({}).home == Path("/home/ann/.local/share/tokentill")
+    assert Settings.read({"XDG_DATA_HOME": "/data"}).home == Path("/data/tokentill")
+    assert Settings.read({"TILL_HOME": "~/till", "XDG_DATA_HOME": "/data"}).home == Path("/home/ann/till")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert Settings.read({}).home == Path("/var/lib/tokentill"), (
+        "root's own home is closed to the server's user"
+    )

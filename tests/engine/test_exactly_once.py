@@ -174,6 +174,15 @@ def test_a_repeat_on_another_process_with_a_stale_memory_answers_the_first_succe
             other.spend("alice", 500, "chat_conversation", idempotency_key="another")
 
 
+def test_a_cycle_dripped_here_is_a_repeat_there(till: Till, database: str, clock: Clock) -> None:
+    """Two constraints know of it, the drip's own and the key's; whichever speaks first, it is the same drip."""
+    first = till.drip_tokens_28day("alice", "sub")
+    with Till(database, clock=clock) as other:
+        again = other.drip_tokens_28day("alice", "sub")
+
+    assert (again, again.is_replay) == (first, True)
+
+
 def test_tokens_granted_elsewhere_are_spendable_here_at_once(till: Till, database: str, clock: Clock) -> None:
     till.grant_tokens("alice", 10)
     with pytest.raises(InsufficientTokens):

@@ -34,7 +34,7 @@ import psycopg
 from tokentill.errors import EmbeddedPostgresError
 from tokentill.store.embedded_files import OWNER, Home, binaries, cure, explained
 
-__all__ = ["EmbeddedServer", "binaries", "default_home", "start"]
+__all__ = ["EmbeddedServer", "binaries", "start"]
 
 DATABASE = "tokentill"
 START_SECONDS = 60.0  # How long to wait for another process that is starting the server.
@@ -90,13 +90,6 @@ class EmbeddedServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(wait=True)
-
-
-def default_home(*, is_root: bool, user_home: Path, xdg_data_home: str | None) -> Path:
-    """Return where the embedded database lives unless TILL_HOME says otherwise."""
-    if is_root:
-        return Path("/var/lib/tokentill")  # Not root's own home, which the server's user cannot reach.
-    return (Path(xdg_data_home) if xdg_data_home else user_home / ".local" / "share") / "tokentill"
 
 
 def start(home: Path, *, bin_dir: Path | None = None) -> EmbeddedServer:
