@@ -615,6 +615,4 @@ def test_the_default_home_is_where_the_user_keeps_data(monkeypatch: pytest.Monke
     assert Settings.read({"XDG_DATA_HOME": "/data"}).home == Path("/data/tokentill")
     assert Settings.read({"TILL_HOME": "~/till", "XDG_DATA_HOME": "/data"}).home == Path("/home/ann/till")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert Settings.read({}).home == Path("/var/lib/tokentill"), (
-        "root's own home is closed to the server's user"
-    )
+    assert Settings.read({}).home == Path("/var/lib/tokentill"), "root's own home is closed to the server's user"

@@ -4,7 +4,7 @@
 every question about time takes `at`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -58,7 +58,27 @@ class Account:
     def drawn(self, draws: tuple[Draw, ...]) -> tuple[Lot, ...]:
         """Return the lots after `draws`; a lot that is used up leaves."""
         taken = {draw.lot: draw.tokens for draw in draws}
-        left = (
-            replace(lot, remaining=lot.remaining - taken[lot.lot]) if lot.lot in taken else lot for lot in self.lots
+        lots = []
+        for lot in self.lots:
+            left = lot.remaining - taken.get(lot.lot, 0)
+            if left == lot.remaining:
+                lots.append(lot)
+            elif left > 0:
+                lots.append(lot.holding(left))
+        return tuple(lots)
+
+    def moved(self, *, seq: int, balance: int, debt: int, lots: tuple[Lot, ...], at: datetime) -> "Account":
+        """Return the account after a journal row. Spelled out: every spend comes by, and `replace` is twice as slow."""
+        return Account(
+            user_id=self.user_id,
+            external_id=self.external_id,
+            balance=balance,
+            debt=debt,
+            seq=seq,
+            version=self.version,
+            last_at=at,
+            lots=lots,
+            losses=self.losses,
+            overdraft_limit=self.overdraft_limit,
+            frozen_at=self.frozen_at,
         )
-        return tuple(lot for lot in left if lot.remaining > 0)

@@ -105,11 +105,11 @@ def expire(account: Account, *, at: datetime) -> tuple[Account, tuple[Transactio
 
     Touches no other lot. The order is that in which they died, whenever somebody looks.
     """
-    due = sorted((lot for lot in account.lots if lot.is_due(at)), key=lambda lot: (lot.expires_at, lot.lot))
+    due = [lot for lot in account.lots if lot.is_due(at)]
     if not due:
-        return replace(account, last_at=at), ()
+        return account, ()
     rows = []
-    for lot in due:
+    for lot in sorted(due, key=lambda lot: (lot.expires_at, lot.lot)):
         assert lot.expires_at is not None
         account, row = _expire_tokens(account, lot, lot.remaining, lot.expires_at)
         rows.append(row)
@@ -149,8 +149,9 @@ def _decide_spend(account: Account, spend: Spend, at: datetime) -> Decision:
     if refuses and account.frozen_at is not None:
         return _frozen(account)
     account, expirations = expire(account, at=at)
-    # A spend of nothing takes nothing, so there is nothing to refuse: a failed call is recorded in debt, too.
-    if refuses and spend.tokens and spend.tokens > account.available(at) + account.overdraft_limit:
+    # What was due is gone, so the balance is what is available. A spend of nothing takes nothing, so there is nothing
+    # to refuse: a failed call is recorded in debt, too.
+    if refuses and spend.tokens and spend.tokens > account.balance + account.overdraft_limit:
         return _too_few(account, spend.tokens, at)
 
     draws, moves, debt_change = _plan_taking(account, spend.tokens, at)
@@ -176,7 +177,7 @@ def _decide_spend(account: Account, spend: Spend, at: datetime) -> Decision:
         idempotency_key=spend.key.value,
         occurred_at=spend.occurred_at or at,
     )
-    return Decided(_taken(account, row.seq, row.balance_after, draws, debt_change), (*expirations, row))
+    return Decided(_taken(account, row, draws, at), (*expirations, row))
 
 
 def _decide_deduct(account: Account, deduct: Deduct, at: datetime) -> Decision:
@@ -202,7 +203,7 @@ def _decide_deduct(account: Account, deduct: Deduct, at: datetime) -> Decision:
         idempotency_key=deduct.key.value,
         effective_at=at,
     )
-    return Decided(_taken(account, row.seq, row.balance_after, draws, debt_change), (*expirations, row))
+    return Decided(_taken(account, row, draws, at), (*expirations, row))
 
 
 def _decide_grant(account: Account, grant: Grant, at: datetime) -> Decision:
@@ -228,7 +229,7 @@ def _decide_grant(account: Account, grant: Grant, at: datetime) -> Decision:
         subscription_id=grant.subscription_id,
         cycle_number=grant.cycle_number,
     )
-    after, moves, debt_change = _given(account, lot)
+    after, moves, debt_change = _given(account, lot, at)
     row = Transaction(
         user_id=account.user_id,
         seq=lot.lot,
@@ -280,7 +281,7 @@ def _decide_drip(account: Account, drip: Drip, at: datetime) -> Decision:
         subscription_id=drip.subscription_id,
         cycle_number=drip.cycle_number,
     )
-    after, moves, debt_change = _given(account, lot)
+    after, moves, debt_change = _given(account, lot, at)
     row = DripRow(
         user_id=account.user_id,
         seq=lot.lot,
@@ -323,18 +324,20 @@ def _plan_taking(account: Account, tokens: int, at: datetime) -> tuple[tuple[Dra
     return plan.draws, tuple((draw.lot, -draw.tokens) for draw in plan.draws), plan.shortfall_tokens
 
 
-def _taken(account: Account, seq: int, balance: int, draws: tuple[Draw, ...], debt_change: int) -> Account:
-    return replace(account, seq=seq, balance=balance, debt=account.debt + debt_change, lots=account.drawn(draws))
+def _taken(account: Account, row: UsageRow | Transaction, draws: tuple[Draw, ...], at: datetime) -> Account:
+    debt = account.debt + row.debt_change
+    return account.moved(seq=row.seq, balance=row.balance_after, debt=debt, lots=account.drawn(draws), at=at)
 
 
-def _given(account: Account, lot: Lot) -> tuple[Account, LotMoves, int]:
+def _given(account: Account, lot: Lot, at: datetime) -> tuple[Account, LotMoves, int]:
     """Add a lot. What the account owes is paid from it at once; only the rest stays in the lot."""
     repaid = min(account.debt, lot.granted)
     left = lot.granted - repaid
     lots = account.lots
     if left:
-        lots = tuple(sorted((*lots, replace(lot, remaining=left)), key=burn_order))
-    after = replace(account, seq=lot.lot, balance=account.balance + lot.granted, debt=account.debt - repaid, lots=lots)
+        lots = tuple(sorted((*lots, lot.holding(left)), key=burn_order))
+    balance, debt = account.balance + lot.granted, account.debt - repaid
+    after = account.moved(seq=lot.lot, balance=balance, debt=debt, lots=lots, at=at)
     return after, ((lot.lot, left),) if left else (), -repaid
 
 

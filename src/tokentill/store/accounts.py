@@ -8,7 +8,7 @@ from uuid import UUID
 
 from tokentill.core.account import Account, Loss
 from tokentill.core.lots import Lot, burn_order
-from tokentill.store.db import Conn
+from tokentill.store.db import Conn, array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,17 +124,17 @@ def _update_accounts(conn: Conn, writes: Sequence[AccountWrite]) -> bool:
             AS n (user_id, version, balance, debt, seq, last_at, granted, used, cost)
          WHERE a.user_id = n.user_id AND a.version = n.version AND a.user_id = ANY(%s::uuid[])
     """
-    ids = [write.after.user_id for write in writes]
-    columns: list[list[object]] = [
-        list(ids),
-        [write.before.version for write in writes],
-        [write.after.balance for write in writes],
-        [write.after.debt for write in writes],
-        [write.after.seq for write in writes],
-        [write.after.last_at for write in writes],
-        [write.tokens_granted for write in writes],
-        [write.tokens_used for write in writes],
-        [write.cost for write in writes],
+    ids = array(write.after.user_id for write in writes)
+    columns = [
+        ids,
+        array(write.before.version for write in writes),
+        array(write.after.balance for write in writes),
+        array(write.after.debt for write in writes),
+        array(write.after.seq for write in writes),
+        array(write.after.last_at for write in writes),
+        array(write.tokens_granted for write in writes),
+        array(write.tokens_used for write in writes),
+        array(write.cost for write in writes),
     ]
     return conn.execute(sql, [*columns, ids]).rowcount == len(writes)
 
@@ -212,7 +212,7 @@ def _update_lots(conn: Conn, drawn: Sequence[tuple[UUID, int, int]]) -> None:
           FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS n (user_id, lot, remaining)
          WHERE l.user_id = n.user_id AND l.lot = n.lot AND l.user_id = ANY(%s::uuid[])
     """
-    columns = [list(column) for column in zip(*drawn, strict=True)]
+    columns = [array(column) for column in zip(*drawn, strict=True)]
     written = conn.execute(sql, [*columns, columns[0]]).rowcount
     assert written == len(drawn), (written, drawn)
 

@@ -1,5 +1,6 @@
 """Appends to the three journals, and reads single rows back to answer a repeated request."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -130,12 +131,16 @@ def _drip_params(row: DripRow, row_id: UUID, created_at: datetime) -> list[objec
 
 
 def _usage_params(row: UsageRow, created_at: datetime) -> list[object]:
+    pools = None if row.pools is None else Jsonb(dict(row.pools), _compact)
     return [
         row.user_id, row.seq, row.action_type, row.model_used, row.tokens_used, row.input_tokens, row.output_tokens,
-        None if row.pools is None else Jsonb(dict(row.pools)), row.cost_estimate, row.success, row.error_message,
-        row.estimated, row.balance_before, row.balance_after, _flat(row.lot_moves), row.debt_change,
-        row.provider_request_id, row.idempotency_key, Jsonb(dict(row.metadata)), row.occurred_at, created_at,
+        pools, row.cost_estimate, row.success, row.error_message, row.estimated, row.balance_before, row.balance_after,
+        _flat(row.lot_moves), row.debt_change, row.provider_request_id, row.idempotency_key,
+        Jsonb(dict(row.metadata), _compact), row.occurred_at, created_at,
     ]  # fmt: skip
+
+
+_compact = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 
 
 def _flat(moves: LotMoves) -> list[int]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from tokentill.store.db import Conn
+from tokentill.store.db import Conn, array
 from tokentill.store.journal import RowRef
 
 
@@ -37,9 +37,9 @@ def append(conn: Conn, used: Sequence[UsedKey], *, created_at: datetime) -> None
         conn.execute(sql, [created_at, *_columns(financial), [key.row.kind for key in financial]])
 
 
-def _columns(keys: Sequence[UsedKey]) -> list[list[object]]:
+def _columns(keys: Sequence[UsedKey]) -> list[str]:
     rows = [(key.user_id, key.key, key.request_hash, key.row.seq) for key in keys]
-    return [list(column) for column in zip(*rows, strict=True)]
+    return [array(column) for column in zip(*rows, strict=True)]
 
 
 def find(conn: Conn, refs: Iterable[tuple[bool, UUID, UUID]]) -> dict[tuple[bool, UUID, UUID], UsedKey]:
