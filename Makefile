@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types format coverage story schema lock clean
+.PHONY: help setup demo test check lint types format coverage story bench schema lock clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ coverage: $(READY)  ## Say which branches of the core the tests of the core leav
 story: $(READY)  ## Play one scenario: make story NAME=drip_before_purchase
 	@test -n "$(NAME)" || { echo "Which one? make story NAME=drip_before_purchase; they are in tests/scenarios/."; exit 2; }
 	@$(BIN)/pytest -v tests/scenarios -k "$(NAME)"
+
+bench: $(READY)  ## Measure spends a second beside a hand-written transaction, in one run
+	@$(BIN)/python bench/spend.py $(ARGS)
 
 schema: $(READY)  ## Write src/tokentill/store/schema.sql anew from the migrations
 	@$(BIN)/python -m tokentill.store.schema
