@@ -608,11 +608,11 @@ def test_a_socket_folder_that_somebody_else_planted_is_refused(empty_home: Path)
         planted.unlink()
 
 
-def test_the_default_home_is_where_the_user_keeps_data(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_home_is_where_the_user_keeps_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setenv("HOME", "/home/ann")
-    assert Settings.read({}).home == Path("/home/ann/.local/share/tokentill")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Settings.read({}).home == tmp_path / ".local/share/tokentill"
     assert Settings.read({"XDG_DATA_HOME": "/data"}).home == Path("/data/tokentill")
-    assert Settings.read({"TILL_HOME": "~/till", "XDG_DATA_HOME": "/data"}).home == Path("/home/ann/till")
+    assert Settings.read({"TILL_HOME": "~/till", "XDG_DATA_HOME": "/data"}).home == tmp_path / "till"
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert Settings.read({}).home == Path("/var/lib/tokentill"), "root's own home is closed to the server's user"
