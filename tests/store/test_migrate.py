@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.conftest import Clock
 from tokentill import Till
 from tokentill.errors import LegacyTables, SchemaChanged, SchemaMissing, SchemaNewer
 from tokentill.store import embedded_files, schema
@@ -101,3 +102,31 @@ def test_schema_sql_is_what_the_migrations_leave(database: str) -> None:
     pg_dump = embedded_files.binaries() / "pg_dump"
 
     assert schema.dump(database, pg_dump=Path(pg_dump)) == schema.FILE.read_text()
+
+
+def test_a_new_month_waits_for_no_reader_and_holds_up_no_writer(till: Till, clock: Clock) -> None:
+    """At the turn of a month somebody may be reconciling: neither has to wait for the other."""
+    till.grant_tokens("ann", 100)
+    till.spend("ann", 1, "chat_conversation")
+    with psycopg.connect(till.url) as reader:
+        assert reader.execute("SELECT count(*) FROM token_usage").fetchone() == (1,)
+        clock.advance(days=31)
+        till.spend("ann", 1, "chat_conversation")
+
+        assert reader.execute("SELECT count(*) FROM token_usage").fetchone() == (2,)
+    with psycopg.connect(till.url) as conn:
+        sql = "SELECT tableoid::regclass::text FROM token_usage ORDER BY seq"
+        assert conn.execute(sql).fetchall() == [("token_usage_2026_01",), ("token_usage_2026_02",)]
+
+
+def test_two_processes_make_one_months_partition_at_once(database: str) -> None:
+    def make(_: int) -> None:
+        with psycopg.connect(database) as conn:
+            conn.execute("SELECT till_make_usage_partition('2031-07-15')")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(make, range(8)))
+
+    with psycopg.connect(database) as conn:
+        sql = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'token_usage'::regclass"
+        assert conn.execute(sql).fetchall() == [("token_usage_2031_07",)]

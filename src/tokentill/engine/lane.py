@@ -149,12 +149,12 @@ class Lane:
             draft = self._draft(conn, requests, known)
 
         now = self._clock()
+        # Before the write: once it has committed, nothing may keep its callers from hearing of it.
+        replays = journal.read(conn, [used.row for _, used in draft.repeats])
         if draft.is_empty:
             conn.rollback()
         else:
             self._write(conn, draft, now)
-        replays = journal.read(conn, [used.row for _, used in draft.repeats])
-        conn.rollback()
         self._remember(draft)
         self._answer(draft, replays, now)
 
@@ -229,7 +229,10 @@ class Lane:
         for request, row in draft.twins:
             request.answer.set_result(replace(Receipt.of(row, created_at=now), is_replay=True))
         for request, used in draft.repeats:
-            request.answer.set_result(replays[used.row.user_id, used.row.seq])
+            if receipt := replays.get((used.row.user_id, used.row.seq)):
+                request.answer.set_result(receipt)
+            else:
+                request.answer.set_exception(_archived(used))
         for request in (*draft.rowless, *draft.idle):
             request.answer.set_result(None)
         self._refuse(draft.refused)
@@ -257,6 +260,11 @@ class Lane:
 def _is_of_keys(error: psycopg.Error) -> bool:
     """Whether the key tables said "seen before". By prefix: a sharded table's constraints carry a suffix."""
     return (error.diag.constraint_name or "").startswith(("usage_keys_pkey", "token_keys_pkey"))
+
+
+def _archived(used: UsedKey) -> TillError:
+    when = f"{used.row.created_at:%Y-%m-%d}"
+    return Conflict(f"This request was carried out on {when}; its journal row is no longer in the database.")
 
 
 def _unwritable(error: Exception) -> TillError:

@@ -10,15 +10,19 @@ CREATE FUNCTION public.till_make_usage_partition(a_day date) RETURNS void
 DECLARE
     first_day date := date_trunc('month', a_day::timestamp)::date;
 
+    partition_name text := 'token_usage_' || to_char(first_day, 'YYYY_MM');
+
 BEGIN
-    IF to_regclass(format('token_usage_%s', to_char(first_day, 'YYYY_MM'))) IS NULL THEN
-        EXECUTE format('CREATE TABLE %I PARTITION OF token_usage FOR VALUES FROM (%L) TO (%L)',
-                       'token_usage_' || to_char(first_day, 'YYYY_MM'),
+    IF to_regclass(partition_name) IS NULL THEN
+        -- Made apart and then attached: CREATE … PARTITION OF would wait for every reader, and hold up every writer.
+        EXECUTE format('CREATE TABLE %I (LIKE token_usage INCLUDING ALL)', partition_name);
+
+        EXECUTE format('ALTER TABLE token_usage ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', partition_name,
                        first_day::timestamptz, (first_day + interval '1 month')::date::timestamptz);
 
     END IF;
 
-EXCEPTION WHEN duplicate_table THEN  -- another process was faster
+EXCEPTION WHEN duplicate_table OR unique_violation THEN  -- another process was faster
     NULL;
 
 END
