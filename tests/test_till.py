@@ -9,9 +9,17 @@ import psycopg
 import pytest
 
 from tests.conftest import START, Clock
-from tokentill import AccountNotFound, InsufficientTokens, InvalidRequest, Till, TillError
+from tokentill import AccountNotFound, IdempotencyConflict, InsufficientTokens, InvalidRequest, Till, TillError
 from tokentill.core.catalog import CYCLE
-from tokentill.errors import InvalidAmount, InvalidTime, InvalidUserId, UnknownAction, UnknownPack, UnknownPlan
+from tokentill.errors import (
+    Conflict,
+    InvalidAmount,
+    InvalidTime,
+    InvalidUserId,
+    UnknownAction,
+    UnknownPack,
+    UnknownPlan,
+)
 
 
 def test_each_function_of_the_requirements_writes_its_table(till: Till) -> None:
@@ -237,3 +245,122 @@ def test_a_closed_till_says_so(database: str) -> None:
     till.close()
     with pytest.raises(TillError, match="closed"):
         till.grant_tokens("ann", 1)
+
+
+def test_a_call_for_todays_cycle_leaves_none_before_it_out(till: Till, clock: Clock) -> None:
+    till.drip_tokens_28day("ann", "sub", driven_by="clock")
+    clock.now = START + CYCLE * 2 + timedelta(days=1)
+
+    till.drip_tokens_28day("ann", "sub", driven_by="clock")
+
+    drips = [row.detail["cycle_number"] for row in till.history("ann") if row.kind == "drip"]
+    assert drips == [3, 2, 1]
+    assert till.drip_due().receipts == ()
+
+
+def test_a_cycle_that_is_refused_starts_nothing(till: Till, clock: Clock) -> None:
+    with pytest.raises(InvalidTime):
+        till.drip_tokens_28day("ann", "sub", cycle_number=2, driven_by="clock")
+    clock.advance(days=100)
+
+    assert till.drip_due().receipts == ()
+    with pytest.raises(AccountNotFound):
+        till.balance("ann")
+
+
+def test_a_plan_is_given_by_the_function_of_its_kind(till: Till) -> None:
+    with pytest.raises(UnknownPlan):
+        till.drip_tokens_28day("ann", "sub", plan="vision_pro_annual")
+    with pytest.raises(UnknownPlan):
+        till.grant_annual_tokens("ann", "sub", plan="vision_pro_28day")
+
+
+def test_a_subscription_is_driven_one_way(till: Till) -> None:
+    till.drip_tokens_28day("ann", "sub")
+    with pytest.raises(Conflict, match="driven by"):
+        till.drip_tokens_28day("ann", "sub", driven_by="clock")
+
+
+def test_one_subscription_that_cannot_be_served_keeps_nobody_waiting(till: Till, clock: Clock) -> None:
+    for user in ("ann", "bob", "cyd"):
+        till.drip_tokens_28day(user, "sub", driven_by="clock")
+    with psycopg.connect(till.url) as conn:
+        conn.execute("UPDATE token_subscriptions SET plan_key = 'gone' WHERE user_id = till_user_id('bob')")
+    clock.now = START + CYCLE
+
+    run = till.drip_due()
+
+    assert len(run.receipts) == 2
+    assert [(subscription.external_id, error.code) for subscription, error in run.failures] == [("bob", "unknown_plan")]
+
+
+def test_one_payment_is_one_purchase_by_whichever_of_its_names(till: Till) -> None:
+    first = till.record_token_pack_purchase("ann", "power", payment_intent_id="pi_1", session_id="cs_1")
+    assert till.record_token_pack_purchase("ann", "power", payment_intent_id="pi_1") == first
+    assert till.record_token_pack_purchase("ann", "power", session_id="cs_1", idempotency_key="mine") == first
+    with pytest.raises(IdempotencyConflict):
+        till.record_token_pack_purchase("ann", "power", session_id="cs_2", idempotency_key="mine")
+
+    assert till.record_token_pack_purchase("ann", "mega", session_id="cs_1").tokens == 5_000_000
+
+
+def test_one_subscription_has_one_trial(till: Till) -> None:
+    first = till.grant_trial_tokens("ann", subscription_id="sub", idempotency_key="a")
+    assert till.grant_trial_tokens("ann", subscription_id="sub", idempotency_key="b") == first
+    assert till.grant_trial_tokens("ann", subscription_id="sub") == first
+
+
+def test_a_grant_is_repeated_when_its_tokens_have_long_expired(till: Till, clock: Clock) -> None:
+    tomorrow = START + timedelta(days=1)
+    first = till.grant_tokens("ann", 5, expires_at=tomorrow, idempotency_key="gift")
+    clock.advance(days=2)
+
+    assert till.grant_tokens("ann", 5, expires_at=tomorrow, idempotency_key="gift") == first
+
+
+def test_an_explanation_shows_nothing_that_is_due(till: Till, clock: Clock) -> None:
+    till.grant_tokens("ann", 5, expires_at=START + timedelta(days=1))
+    till.grant_tokens("ann", 7)
+    then = clock.now
+    clock.advance(days=2)
+
+    now = till.explain("ann")
+    assert (now.balance, now.due_tokens, now.adds_up) == (7, 5, True)
+    before = till.explain("ann", at=then)
+    assert (before.balance, before.due_tokens, before.adds_up) == (12, 0, True)
+
+
+def test_a_process_whose_clock_is_behind_explains_the_same(till: Till, database: str, clock: Clock) -> None:
+    till.grant_tokens("ann", 5)
+    with Till(database, clock=Clock(clock.now - timedelta(minutes=1))) as behind:
+        behind.spend("ann", 1, "chat_conversation")
+        assert behind.explain("ann").balance == 4
+        assert behind.explain("ann", at=behind.clock()).adds_up
+
+
+def test_a_sweep_here_does_not_believe_that_nothing_came_from_there(till: Till, database: str, clock: Clock) -> None:
+    till.grant_tokens("ann", 5)
+    with Till(database, clock=clock) as other:
+        other.grant_tokens("ann", 50, expires_at=START + timedelta(days=1))
+    clock.advance(days=2)
+
+    receipt = till.sweep("ann")
+    assert receipt is not None
+    assert receipt.tokens == -50
+
+
+def test_a_callback_that_waits_for_another_answer_is_told_so(till: Till) -> None:
+    till.grant_tokens("ann", 5)
+    said: list[BaseException] = []
+
+    def again(_: object) -> None:
+        try:
+            till.spend("ann", 1, "chat_conversation")
+        except RuntimeError as error:
+            said.append(error)
+
+    answer = till.submit(till.asking.spend("ann", 1, "chat_conversation"))
+    answer.add_done_callback(again)
+    answer.result()
+    till.spend("ann", 1, "chat_conversation")
+    assert not said or "callback" in str(said[0])

@@ -33,7 +33,7 @@ from tokentill.core.lots import Lot
 from tokentill.core.pricing import AiAction
 from tokentill.core.users import User
 from tokentill.engine import Answer, Engine
-from tokentill.errors import AccountNotFound
+from tokentill.errors import AccountNotFound, UnknownPlan
 from tokentill.ids import Uuid7s, utc_now
 from tokentill.services import dripping, explaining, receiving, reconciling
 from tokentill.services.asking import Asking, Who, signed
@@ -206,7 +206,7 @@ class Till:
 
         Raises: UnknownPlan, InvalidRequest, InvalidTime when that year has not begun.
         """
-        return self._give_cycle(user, subscription_id, plan or self.catalog.annual_plan().key, cycle_number, "stripe")
+        return self._give_cycle(user, subscription_id, plan, "annual", cycle_number, None)
 
     def drip_tokens_28day(
         self,
@@ -215,17 +215,17 @@ class Till:
         *,
         plan: str | None = None,
         cycle_number: int | None = None,
-        driven_by: Literal["caller", "clock"] = "caller",
+        driven_by: Literal["caller", "clock"] | None = None,
     ) -> Receipt:
         """Give the tokens of one 28-day cycle, by default the one that is running; each cycle is given once.
 
         The first call starts cycle 1. With `driven_by="clock"` further cycles fall due by themselves (`drip_due`);
-        otherwise each is given when its payment, or the caller, says so.
+        otherwise each is given when its payment, or the caller, says so. A subscription that is known stays as it is.
 
-        Raises: UnknownPlan, InvalidRequest, InvalidTime when that cycle has not begun.
+        Raises: UnknownPlan, InvalidRequest, InvalidTime when that cycle has not begun, Conflict when the subscription
+        is known with another plan or driven another way than the call says.
         """
-        billed_by: Literal["stripe", "clock"] = "clock" if driven_by == "clock" else "stripe"
-        return self._give_cycle(user, subscription_id, plan or self.catalog.drip_plan().key, cycle_number, billed_by)
+        return self._give_cycle(user, subscription_id, plan, "drip", cycle_number, driven_by)
 
     def grant_trial_tokens(
         self,
@@ -325,7 +325,7 @@ class Till:
         """
         self.balance(user)
         with self.context.connection() as conn:
-            return explaining.explain(conn, User.of(user).user_id, at=at or self.clock())
+            return explaining.explain(conn, User.of(user).user_id, at=at, now=self.clock())
 
     def reconcile(self, *, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Proof:
         """Prove laws 1, 2 and 7 over every account. Changes nothing."""
@@ -335,25 +335,38 @@ class Till:
     # -- within ------------------------------------------------------------------------------------------------------
 
     def _carry_out(self, command: Command, *beside: Companion) -> Receipt:
+        if self.context.engine.is_own_thread:
+            raise RuntimeError("A callback of an answer cannot wait for another one: use submit(), or another thread.")
         receipt = self.submit(command, companions=beside).result()
         assert receipt is not None, command
         return receipt
 
     def _give_cycle(
-        self, user: Who, subscription_id: str, plan: str, number: int | None, billed_by: Literal["stripe", "clock"]
+        self,
+        user: Who,
+        subscription_id: str,
+        plan: str | None,
+        kind: Literal["annual", "drip"],
+        number: int | None,
+        driven_by: Literal["caller", "clock"] | None,
     ) -> Receipt:
         who, now = User.of(user), self.clock()
-        sold = self.catalog.plan(plan)
         checked_id = checks.text(subscription_id, "subscription_id", length_max=255)
         if number is not None:
             number = checks.whole(number, "cycle_number", maximum=10_000)
-        subscription = dripping.establish(
-            self.context,
-            Subscription(
-                user_id=who.user_id, subscription_id=checked_id, plan_key=sold.key, billed_by=billed_by, anchor=now
-            ),
-        )
-        return dripping.give_cycle(self.context, who, subscription, sold, cycle_number=number, at=now)
+        known = dripping.known(self.context, who, checked_id)
+        if plan is not None or known is None:
+            sold = self.catalog.plan(plan) if plan is not None else self.catalog.only_plan(kind)
+        else:
+            sold = self.catalog.plan(known.plan_key)
+        if sold.kind != kind:
+            raise UnknownPlan(f"{sold.key!r} is of kind {sold.kind}; this gives tokens of kind {kind}.", plan=sold.key)
+        billed_by = "clock" if driven_by == "clock" else "stripe" if driven_by or known is None else known.billed_by
+        wanted = Subscription(
+            user_id=who.user_id, external_id=who.external_id, subscription_id=checked_id, plan_key=sold.key,
+            billed_by=billed_by, anchor=now,
+        )  # fmt: skip
+        return dripping.give_cycle(self.context, who, wanted, sold, cycle_number=number, at=now)
 
     def _profile(self, email: str | None) -> tuple[Companion, ...]:
         checked = checks.text_or_none(email, "email", length_max=320)

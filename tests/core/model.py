@@ -59,12 +59,15 @@ class Model:
 
     def do(self, command: Command, at: datetime) -> bool:
         """Change this account, and say whether the command was carried out; if not, throw this account away."""
-        self.now = max(self.now, at)
+        before, self.now = self.now, max(self.now, at)
+        died = self.expired
         for pile in self.in_order_of_death():
             if pile.left and pile.dies <= self.now:
                 self._lose(pile, pile.left)
 
         if isinstance(command, Sweep):
+            if self.expired == died:
+                self.now = before  # It found nothing, so nothing is written, not even when it looked.
             return True
         if isinstance(command, Spend):
             if command.on_insufficient == "refuse" and command.tokens > max(self.balance + self.overdraft, 0):

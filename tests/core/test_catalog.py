@@ -9,7 +9,7 @@ from tokentill.errors import UnknownPack, UnknownPlan
 
 
 def test_the_example_sells_what_its_price_list_says() -> None:
-    annual, monthly = EXAMPLE.annual_plan(), EXAMPLE.drip_plan()
+    annual, monthly = EXAMPLE.only_plan("annual"), EXAMPLE.only_plan("drip")
 
     assert (annual.key, annual.price_cents, annual.tokens) == ("vision_pro_annual", 99_900, 5_000_000)
     assert (monthly.key, monthly.price_cents, monthly.tokens) == ("vision_pro_28day", 9_900, 375_000)
@@ -23,12 +23,12 @@ def test_the_example_sells_what_its_price_list_says() -> None:
 
 
 def test_a_cycle_is_28_days_and_a_year_365() -> None:
-    assert EXAMPLE.drip_plan().cycle == timedelta(seconds=28 * 86_400)
-    assert EXAMPLE.annual_plan().cycle == timedelta(days=365)
+    assert EXAMPLE.only_plan("drip").cycle == timedelta(seconds=28 * 86_400)
+    assert EXAMPLE.only_plan("annual").cycle == timedelta(days=365)
 
 
 def test_what_is_sold_is_found_by_its_key() -> None:
-    assert EXAMPLE.plan("vision_pro_28day") is EXAMPLE.drip_plan()
+    assert EXAMPLE.plan("vision_pro_28day") is EXAMPLE.only_plan("drip")
     assert EXAMPLE.pack("mega").name == "Mega Pack"
 
 
@@ -45,9 +45,9 @@ def test_with_two_plans_of_a_kind_the_caller_must_name_one() -> None:
     plans = {key: Plan(key=key, name=key, kind="drip", price_cents=1, tokens=1) for key in ("gold", "silver")}
 
     with pytest.raises(UnknownPlan, match="The catalog has 2 drip plans; name the one you mean"):
-        Catalog(plans=plans).drip_plan()
+        Catalog(plans=plans).only_plan("drip")
     with pytest.raises(UnknownPlan, match="The catalog has 0 annual plans"):
-        Catalog(plans=plans).annual_plan()
+        Catalog(plans=plans).only_plan("annual")
 
 
 def test_a_pack_is_sold_in_dollars_unless_it_says_otherwise() -> None:

@@ -13,7 +13,7 @@ from tokentill.core.journal import DripRow, Row, Transaction
 MONTHLY = Subscription(
     user_id=ALICE.user_id, subscription_id="monthly", plan_key="vision_pro_28day", billed_by="clock", anchor=NOW
 )
-PLAN = EXAMPLE.drip_plan()
+PLAN = EXAMPLE.only_plan("drip")
 
 
 def report(row: DripRow) -> tuple[int, int, int]:
@@ -84,7 +84,7 @@ def test_without_rollover_they_die_with_their_cycle() -> None:
 def test_an_annual_plans_tokens_die_when_the_year_ends_and_roll_over_nowhere() -> None:
     year = cycle_at(MONTHLY, 1, YEAR)
 
-    assert lot_expires_at(year, EXAMPLE.annual_plan()) == NOW + days(365)
+    assert lot_expires_at(year, EXAMPLE.only_plan("annual")) == NOW + days(365)
 
 
 # -- due -------------------------------------------------------------------------------------------------------------

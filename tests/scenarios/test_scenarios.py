@@ -182,7 +182,7 @@ def _pairs(words: list[str]) -> list[tuple[str, str]]:
 
 
 def _with_drip_plan(tokens: int, limits: dict[str, int]) -> Catalog:
-    sold = EXAMPLE.drip_plan()
+    sold = EXAMPLE.only_plan("drip")
     rollover_cycles = limits.get("rollover", sold.rollover_cycles)
     plan = replace(sold, tokens=tokens, rollover_cycles=rollover_cycles, rollover_cap_tokens=limits.get("cap"))
     return replace(EXAMPLE, plans={**EXAMPLE.plans, plan.key: plan})

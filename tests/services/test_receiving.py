@@ -240,3 +240,89 @@ def test_recorded_events_of_every_version_are_taken(till: Till, clock: Clock) ->
     assert states == {"handled", "ignored"}
     given = [row.tokens for row in till.history("user-0001") if row.tokens > 0]
     assert sorted(given) == [375_000, 375_000, 2_000_000], "two periods and a pack, told in two versions each"
+
+
+def given(till: Till, user: str = "ann") -> list[int]:
+    return [row.tokens for row in till.history(user)[::-1] if row.tokens > 0]
+
+
+def a_year(start: datetime, **more: Any) -> Event:
+    return invoice(
+        2, interval=("year", 1), price_id="price_annual", unit_cents=99_900, at=start + timedelta(minutes=1),
+        period_start=start, period_end=start + timedelta(days=365), **more,
+    )  # fmt: skip
+
+
+def test_a_change_of_plan_counts_anew_and_leaves_the_lots_it_gave(till: Till, clock: Clock) -> None:
+    for cycle in (1, 2):
+        clock.now = START + CYCLE * (cycle - 1) + timedelta(hours=1)
+        till.receive_stripe_event(invoice(cycle))
+    dripped = lots(till)
+    upgrade = START + timedelta(days=40)
+    clock.now = upgrade + timedelta(hours=1)
+
+    upgraded = a_year(upgrade, invoice_id="in_up", billing_reason="subscription_update")
+    told_twice = {**upgraded, "id": "evt_again", "type": "invoice.payment_succeeded"}
+    assert [till.receive_stripe_event(event).state for event in (upgraded, told_twice)] == ["handled"] * 2
+
+    assert [lot for lot in lots(till) if lot[0] == "drip"] == dripped
+    assert given(till) == [375_000, 375_000, 5_000_000]
+    clock.now = upgrade + timedelta(days=365, hours=1)
+    till.receive_stripe_event(a_year(upgrade + timedelta(days=365), invoice_id="in_renewal"))
+    till.receive_stripe_event({**invoice(2), "id": "evt_old", "type": "invoice.payment_succeeded"})
+    assert given(till) == [375_000, 375_000, 5_000_000, 5_000_000]
+
+
+def test_a_new_billing_day_pays_a_period_of_its_own(till: Till, clock: Clock) -> None:
+    till.receive_stripe_event(invoice(1))
+    clock.now = START + timedelta(days=10, hours=1)
+    reset = invoice(1, start=START + timedelta(days=10), invoice_id="in_reset", billing_reason="subscription_update")
+
+    till.receive_stripe_event(reset)
+    till.receive_stripe_event({**reset, "id": "evt_again"})
+
+    assert lots(till) == [
+        ("drip", 1, 375_000, START + CYCLE * 4),
+        ("drip", 2, 375_000, START + timedelta(days=10) + CYCLE * 4),
+    ]
+
+
+def test_a_known_subscription_stays_its_users(till: Till) -> None:
+    till.receive_stripe_event(checkout(user_id="ann"))
+    till.receive_stripe_event(invoice(1, user_id="somebody else"))
+
+    assert given(till) == [375_000]
+    with psycopg.connect(till.url) as conn:
+        assert conn.execute("SELECT count(*) FROM token_accounts").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_a_period_is_given_once_in_whatever_order_it_is_told(till: Till, clock: Clock, order: tuple[int]) -> None:
+    clock.now = START + CYCLE * 2 + timedelta(days=1)
+    events = [checkout(), invoice(1), invoice(2), invoice(3)]
+    for number in order:
+        assert till.receive_stripe_event(events[number]).state == "handled"
+
+    assert sorted(str(lot.expires_at) for lot in till.lots("ann")) == [str(START + CYCLE * n) for n in (4, 5, 6)]
+
+
+def test_the_apps_call_by_payment_and_the_webhook_by_session_are_one_purchase(till: Till) -> None:
+    till.record_token_pack_purchase("ann", "power", payment_intent_id="pi_7", idempotency_key="ours")
+
+    event = checkout_pack(session_id="cs_7", at=START, user_id="ann", payment_intent_id="pi_7")
+    assert till.receive_stripe_event(event).state == "handled"
+    till.record_token_pack_purchase("ann", "power", session_id="cs_7")
+
+    assert given(till) == [2_000_000]
+
+
+def test_what_a_customer_paid_for_before_we_knew_them_is_given_when_we_do(till: Till) -> None:
+    kept = till.receive_stripe_event(invoice(1, user_id=None, customer_id="cus_5"))
+    assert kept.state == "failed"
+
+    till.receive_stripe_event(checkout(customer_id="cus_5"))
+
+    with psycopg.connect(till.url) as conn:
+        sql = "SELECT state, count(*) FROM stripe_events GROUP BY state"
+        assert conn.execute(sql).fetchall() == [("handled", 2)]
+    assert given(till) == [375_000]

@@ -78,6 +78,9 @@ def drip(
     user: Annotated[str | None, typer.Argument(metavar="USER", help="The user.")] = None,
     subscription: Annotated[str | None, typer.Argument(metavar="SUBSCRIPTION", help="Its subscription.")] = None,
     cycle: Annotated[int | None, typer.Option("--cycle", help="Which cycle. [default: the one that runs]")] = None,
+    clock: Annotated[
+        bool, typer.Option("--clock", help="From now on let its cycles fall due by themselves, for --due to give.")
+    ] = False,
     due: Annotated[bool, typer.Option("--due", help="Give every cycle that our own clock owes, to everybody.")] = False,
     json: AsJson = False,
 ) -> None:
@@ -93,20 +96,31 @@ def drip(
     if user is None or subscription is None:
         raise InvalidRequest("Name a USER and a SUBSCRIPTION, or say --due.")
     with Till.connect() as till:
-        receipt = till.drip_tokens_28day(user, subscription, cycle_number=cycle)
+        driven_by: Literal["clock"] | None = "clock" if clock else None
+        receipt = till.drip_tokens_28day(user, subscription, cycle_number=cycle, driven_by=driven_by)
     _answer(receipt, user, "Dripped", json)
 
 
 def _drip_due(json: bool) -> None:
     with Till.connect() as till:
         run = till.drip_due()
+    failures = [
+        {"user_id": owed.external_id or str(owed.user_id), "subscription_id": owed.subscription_id, "error": error.code,
+         "detail": error.detail}
+        for owed, error in run.failures
+    ]  # fmt: skip
     if json:
         receipts = [{"id": receipt.id, **show.plain(receipt)} for receipt in run.receipts]
-        show.as_json({"cycles": len(receipts), "tokens": run.tokens, "receipts": receipts})
+        show.as_json({"cycles": len(receipts), "tokens": run.tokens, "receipts": receipts, "failures": failures})
     elif run.receipts:
         show.line(f"Dripped {show.tokens(run.tokens)} tokens in {show.counted(len(run.receipts), 'cycle')}.")
     else:
         show.line("No cycle is due.")
+    if failures and not json:
+        for failure in failures:
+            show.line(f"{failure['user_id']}, {failure['subscription_id']}: {failure['detail']}")
+    if failures:
+        raise typer.Exit(1)
 
 
 def _answer(receipt: Receipt, user: str, did: str, json: bool) -> None:

@@ -70,15 +70,8 @@ class Catalog:
             raise UnknownPack(f"No pack {key!r}; the catalog has {_listed(self.packs)}.", pack=key)
         return self.packs[key]
 
-    def annual_plan(self) -> Plan:
-        """Return the one plan that grants a year at once. Raises: UnknownPlan."""
-        return self._only("annual")
-
-    def drip_plan(self) -> Plan:
-        """Return the one plan that drips every 28 days. Raises: UnknownPlan."""
-        return self._only("drip")
-
-    def _only(self, kind: str) -> Plan:
+    def only_plan(self, kind: Literal["annual", "drip"]) -> Plan:
+        """Return the one plan of this kind. Raises: UnknownPlan when there is none, or more than one."""
         plans = [plan for plan in self.plans.values() if plan.kind == kind]
         if len(plans) != 1:
             raise UnknownPlan(f"The catalog has {len(plans)} {kind} plans; name the one you mean.", kind=kind)

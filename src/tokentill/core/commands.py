@@ -35,6 +35,7 @@ class Grant:
 
     user: User
     key: Key
+    aliases: tuple[Key, ...] = ()  # Other names of the same fact: whichever was used before, it has happened.
     tokens: int
     kind: LotKind
     source: Source

@@ -14,6 +14,9 @@ from tokentill.core.account import Account, Loss
 from tokentill.core.catalog import CYCLE, Plan
 from tokentill.core.lots import Lot
 
+# How far a paid period may begin beside our own count: a year of 366 days, seconds of a checkout, a retried payment.
+BESIDE_MAX = timedelta(days=2)
+
 SubscriptionStatus = Literal["active", "past_due", "paused", "canceled"]
 
 
@@ -26,6 +29,7 @@ class Subscription:
     """
 
     user_id: UUID
+    external_id: str | None = None  # The user's own name, for whoever opens the account later.
     subscription_id: str
     plan_key: str
     status: SubscriptionStatus = "active"
@@ -65,7 +69,18 @@ def lot_expires_at(cycle: Cycle, plan: Plan) -> datetime:
     return cycle.ends_at + CYCLE * plan.rollover_cycles if plan.kind == "drip" else cycle.ends_at
 
 
-def cycles_due(subscription: Subscription, *, at: datetime) -> Iterator[Cycle]:
+def fits(subscription: Subscription, plan: Plan, period_start: datetime) -> bool:
+    """Whether a paid period is a cycle of the subscription as it runs: of this plan, and where a cycle begins.
+
+    After a change of plan or of the billing day it is not, and the count begins anew from that period.
+    """
+    if subscription.plan_key != plan.key:
+        return False
+    cycle = cycle_at(subscription, cycle_of(subscription, period_start, plan.cycle), plan.cycle)
+    return abs(cycle.starts_at - period_start) <= BESIDE_MAX
+
+
+def cycles_due(subscription: Subscription, *, at: datetime, length: timedelta = CYCLE) -> Iterator[Cycle]:
     """Yield the cycles that have begun by `at` and were not granted yet, oldest first.
 
     Ask as often as you like: a cycle that was granted is not yielded again. Only a subscription that our own clock
@@ -74,7 +89,7 @@ def cycles_due(subscription: Subscription, *, at: datetime) -> Iterator[Cycle]:
     if subscription.billed_by != "clock" or subscription.status != "active":
         return
     number = subscription.anchor_cycle if subscription.cycle_number is None else subscription.cycle_number + 1
-    while (cycle := cycle_at(subscription, number)).starts_at <= at:
+    while (cycle := cycle_at(subscription, number, length)).starts_at <= at:
         yield cycle
         number += 1
 

@@ -5,7 +5,6 @@ we derive from a business fact (a Stripe checkout, a subscription's cycle). A ca
 keys that grow with time append at the right edge of the key table's index.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from decimal import Decimal
 from typing import Self
 from uuid import UUID
 
+from tokentill.core.users import digest
 from tokentill.errors import InvalidText
 
 KEY_LENGTH_MAX = 255
@@ -61,7 +61,7 @@ def _plain(value: object) -> str:
 
 
 def _digest(text: str) -> UUID:
-    return UUID(bytes=hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16])
+    return digest(text.encode("utf-8", "surrogatepass"))
 
 
 def _as_uuid7(text: str) -> UUID | None:

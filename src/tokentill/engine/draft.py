@@ -11,9 +11,10 @@ from decimal import Decimal
 from uuid import UUID
 
 from tokentill.core.account import Account
-from tokentill.core.commands import Command, Spend
+from tokentill.core.commands import Command, Grant, Spend
 from tokentill.core.companions import Companion
 from tokentill.core.journal import Row, UsageRow
+from tokentill.core.keys import Key
 from tokentill.core.ledger import Decided, Refused, decide
 from tokentill.core.lots import Lot
 from tokentill.engine.answers import Answer
@@ -39,9 +40,17 @@ class Request:
         return self.command.user.user_id
 
     @property
-    def key_ref(self) -> KeyRef | None:
-        key = self.command.key
-        return None if key is None else (isinstance(self.command, Spend), self.user_id, key.value)
+    def keys(self) -> tuple[Key, ...]:
+        """Under which it happens once: its own key, and other names of the same fact."""
+        command = self.command
+        if command.key is None:
+            return ()
+        return (command.key, *command.aliases) if isinstance(command, Grant) else (command.key,)
+
+    @property
+    def key_refs(self) -> list[KeyRef]:
+        is_usage = isinstance(self.command, Spend)
+        return [(is_usage, self.user_id, key.value) for key in self.keys]
 
 
 @dataclass(slots=True)
@@ -75,6 +84,14 @@ class Touched:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Answering:
+    """A key that this batch uses: for which request, and the row that answers it."""
+
+    request_hash: UUID
+    row: Row
+
+
 @dataclass(slots=True)
 class Draft:
     """The decisions of one batch.
@@ -93,25 +110,25 @@ class Draft:
     repeats: list[tuple[Request, UsedKey]] = field(default_factory=list)
     twins: list[tuple[Request, Row]] = field(default_factory=list)  # The same request again within this batch.
     refused: list[tuple[Request, TillError]] = field(default_factory=list)
-    _answering: dict[KeyRef, tuple[Request, Row]] = field(default_factory=dict)
+    learned: list[UsedKey] = field(default_factory=list)  # Other keys of what the repeats ask for.
+    _answering: dict[KeyRef, _Answering] = field(default_factory=dict)
 
     def decide(self, requests: Iterable[Request]) -> None:
         for request in requests:
             self._decide(request)
 
     def _decide(self, request: Request) -> None:
-        ref, key = request.key_ref, request.command.key
-        if ref is not None and key is not None:
+        for ref, key in zip(request.key_refs, request.keys, strict=True):
             if used := self.known.get(ref):
                 if used.request_hash == key.request_hash:
                     self.repeats.append((request, used))
+                    self._learn(request, used)
                 else:
                     self.refused.append((request, _conflict()))
                 return
             if twin := self._answering.get(ref):
-                first, row = twin
-                if first.command.key == key:
-                    self.twins.append((request, row))
+                if twin.request_hash == key.request_hash:
+                    self.twins.append((request, twin.row))
                 else:
                     self.refused.append((request, _conflict()))
                 return
@@ -123,6 +140,14 @@ class Draft:
             self.refused.append((request, decision.error))
             return
         self._accept(request, account, decision)
+
+    def _learn(self, request: Request, used: UsedKey) -> None:
+        """A fact told by a new name: whoever tells it by that name alone must find it, too."""
+        self.learned += [
+            UsedKey(request.user_id, key.value, key.request_hash, used.row)
+            for ref, key in zip(request.key_refs, request.keys, strict=True)
+            if ref not in self.known
+        ]
 
     def _accept(self, request: Request, account: Account | None, decided: Decided) -> None:
         changes_lots = account is not None and decided.account.lots != account.lots
@@ -140,20 +165,19 @@ class Draft:
         answering = decided.rows[-1]
         self.rows += decided.rows
         self.written.append((request, answering))
-        if ref := request.key_ref:
-            self._answering[ref] = (request, answering)
+        for ref, key in zip(request.key_refs, request.keys, strict=True):
+            self._answering[ref] = _Answering(key.request_hash, answering)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not self.touched
+        return not self.touched and not self.learned
 
     def used_keys(self, created_at: datetime) -> list[UsedKey]:
-        used = []
+        used = list({(key.user_id, key.key): key for key in self.learned}.values())
         for request, row in self.written:
-            if key := request.command.key:
-                ref = RowRef(row.user_id, row.kind, row.seq, created_at)
-                used.append(UsedKey(row.user_id, key.value, key.request_hash, ref))
+            ref = RowRef(row.user_id, row.kind, row.seq, created_at)
+            used += [UsedKey(row.user_id, key.value, key.request_hash, ref) for key in request.keys]
         return used
 
 

@@ -58,11 +58,18 @@ class Engine:
         with self._wake:
             if self._is_closing:
                 raise Unavailable("The till is closed.")
+            if not self._thread.is_alive():
+                raise Unavailable("This till's engine has ended; after a fork, open a till of the child's own.")
             if len(self._waiting) >= self._waiting_max:
                 raise Overloaded(f"{self._waiting_max:,} commands wait already; try again in a second.", retry_after=1)
             self._waiting.append(Request(command, at, companions, answer))
             self._wake.notify()
         return answer
+
+    @property
+    def is_own_thread(self) -> bool:
+        """Whether the caller is the engine itself, in a callback of an answer: it must not wait for another answer."""
+        return threading.current_thread() is self._thread
 
     def close(self) -> None:
         """Carry out what waits, then stop. Idempotent."""
@@ -73,9 +80,20 @@ class Engine:
             self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next_batch():
-            self._lane.carry_out(batch)
-        self._lane.close()
+        batch: list[Request] = []
+        try:
+            while batch := self._next_batch():
+                self._lane.carry_out(batch)
+        finally:
+            # Nobody must wait for ever, whatever ended this thread.
+            with self._wake:
+                self._is_closing = True
+                left = [*batch, *self._waiting]
+                self._waiting.clear()
+            for request in left:
+                if not request.answer.done():
+                    request.answer.set_exception(Unavailable("The till's engine has ended."))
+            self._lane.close()
 
     def _next_batch(self) -> list[Request]:
         """Wait for work and take what there is; nothing: the engine is closing.

@@ -4,8 +4,8 @@ One batch goes load → decide → doubt → write → answer:
 
 * load: the accounts that memory does not hold, and the fate of keys that may have been used;
 * decide: `Draft`, in plain Python;
-* doubt: a refusal must not rest on memory, so the accounts concerned and then their keys are read from the database; a
-  version that moved or a key that was used starts the batch again;
+* doubt: an answer that writes nothing must not rest on memory, so the accounts concerned and then their keys are read
+  from the database; a version that moved or a key that was used starts the batch again;
 * write: one transaction, with compare-and-set on every account's version;
 * answer: only after COMMIT.
 
@@ -14,8 +14,8 @@ What can go wrong, and what is done:
 * somebody else wrote an account or used a key, a deadlock, a lock not to be had: roll back, forget the batch's accounts
   and keys, read them again, decide again;
 * the connection is lost: connect again; the COMMIT may or may not have happened, so the keys are looked up first;
-* the database refuses a row for good (a NUL in a text, a number out of range): the batch is split in halves until the
-  culprit alone gets the error.
+* a row that the database refuses for good (a NUL in a text, a number out of range), or a bug of ours: the batch is
+  split in halves until the culprit alone gets the error.
 """
 
 import logging
@@ -125,7 +125,7 @@ class Lane:
                     self._fail(requests, error)
                     return
                 self._pause(min(0.01 * 2**losses, RECONNECT_PAUSE_MAX))
-            except (psycopg.DataError, psycopg.IntegrityError, UnicodeError, OverflowError) as error:
+            except (psycopg.Error, ValueError, TypeError, ArithmeticError, AssertionError) as error:
                 self._abandon(requests)
                 self._single_out(requests, error)
                 return
@@ -134,7 +134,11 @@ class Lane:
     def _single_out(self, requests: Sequence[Request], error: Exception) -> None:
         """Carry out the halves apart, until the request that the database will never take stands alone."""
         if len(requests) == 1:
-            self._fail(requests, _unwritable(error))
+            if isinstance(error, psycopg.DataError | psycopg.IntegrityError | UnicodeError | OverflowError):
+                error = _unwritable(error)
+            else:  # Our own bug; its neighbours have nothing to do with it.
+                log.error("%s failed", type(requests[0].command).__name__, exc_info=error)
+            requests[0].answer.set_exception(error)
             return
         half = len(requests) // 2
         self._carry_out(requests[:half])
@@ -165,7 +169,7 @@ class Lane:
 
     def _look_up(self, conn: Conn, requests: Sequence[Request], *, everything: bool) -> dict[KeyRef, UsedKey]:
         """Ask the database for the keys that memory has seen, or for all of them. New keys cost no read."""
-        refs = {ref for request in requests if (ref := request.key_ref)}
+        refs = {ref for request in requests for ref in request.key_refs}
         return keys.find(conn, refs if everything else [ref for ref in refs if self._memory.has_seen(ref)])
 
     def _draft(self, conn: Conn, requests: Sequence[Request], known: dict[KeyRef, UsedKey]) -> Draft:
@@ -184,7 +188,8 @@ class Lane:
 
         The accounts are read before the keys: whoever used a key meanwhile is then seen by one or the other.
         """
-        doubtful = [request for request, _ in draft.refused if request.key_ref not in known]
+        refused = [request for request, _ in draft.refused if known.keys().isdisjoint(request.key_refs)]
+        doubtful = [*refused, *draft.idle]
         if not doubtful:
             return {}
         ids = {request.user_id for request in doubtful}
@@ -193,7 +198,7 @@ class Lane:
             believed = draft.accounts[user_id].version if user_id in draft.accounts else 0
             if versions.get(user_id, 0) != believed:
                 raise _Moved
-        return keys.find(conn, {ref for request in doubtful if (ref := request.key_ref)})
+        return keys.find(conn, {ref for request in doubtful for ref in request.key_refs})
 
     def _write(self, conn: Conn, draft: Draft, now: datetime) -> None:
         self._ensure_month(conn, now)
@@ -221,7 +226,7 @@ class Lane:
         self._memory.keep(
             replace(touched.after, version=touched.before.version + 1) for touched in draft.touched.values()
         )
-        self._memory.remember(ref for request, _ in draft.written if (ref := request.key_ref))
+        self._memory.remember(ref for request, _ in draft.written for ref in request.key_refs)
 
     def _answer(self, draft: Draft, replays: dict[tuple[UUID, int], Receipt], now: datetime) -> None:
         for request, row in draft.written:
@@ -240,7 +245,7 @@ class Lane:
     def _abandon(self, requests: Sequence[Request]) -> None:
         """Roll back, and forget all that the batch believed."""
         self._memory.forget(
-            {request.user_id for request in requests}, {ref for request in requests if (ref := request.key_ref)}
+            {request.user_id for request in requests}, {ref for request in requests for ref in request.key_refs}
         )
         if self._conn is not None and not self._conn.closed:
             try:

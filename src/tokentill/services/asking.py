@@ -53,7 +53,8 @@ class Asking:
     ) -> Grant:
         """Tokens as a gift. Raises: InvalidRequest."""
         who, tokens = User.of(user), checks.whole(tokens)
-        expires_at = self._in_future(checks.moment_or_none(expires_at, "expires_at"), "expires_at")
+        # Whether it lies in the past is the ledger's to say: a repeat may come when the tokens have long expired.
+        expires_at = checks.moment_or_none(expires_at, "expires_at")
         reason, created_by = checks.text_or_none(reason, "reason"), checks.text_or_none(created_by, "created_by")
         extra = checks.metadata(metadata)
         request = {
@@ -113,7 +114,8 @@ class Asking:
         currency = checks.text_or_none(currency, "currency", length_max=3)
         extra = checks.metadata(metadata)
         request = {"pack": pack, "quantity": quantity, "paid": paid_cents, "session": session, "intent": intent}
-        key = pack_key(sold.key, session or intent) or self._key(idempotency_key, who, request)
+        facts = pack_keys(sold.key, session, intent)
+        key, *aliases = ([self._key(idempotency_key, who, request)] if idempotency_key or not facts else []) + facts
         paid = Paid(
             amount_cents=sold.price_cents * quantity if paid_cents is None else paid_cents,
             currency=(currency or sold.currency).lower(),
@@ -121,8 +123,8 @@ class Asking:
             session_id=session,
         )
         return Grant(
-            user=who, key=key, tokens=checks.whole(sold.tokens * quantity), kind="purchase", source="token_pack",
-            transaction_type="purchase", paid=paid, token_pack_id=sold.key, metadata=extra,
+            user=who, key=key, aliases=tuple(aliases), tokens=checks.whole(sold.tokens * quantity), kind="purchase",
+            source="token_pack", transaction_type="purchase", paid=paid, token_pack_id=sold.key, metadata=extra,
         )  # fmt: skip
 
     def trial(
@@ -142,10 +144,11 @@ class Asking:
         subscription = checks.text_or_none(subscription_id, "subscription_id", length_max=255)
         extra = checks.metadata(metadata)
         request = {"trial": tokens, "days": days, "metadata": extra}
-        fact = Key.of_fact("trial", subscription) if subscription and idempotency_key is None else None
+        fact = (Key.of_fact("trial", subscription),) if subscription else ()
         return Grant(
-            user=who, key=fact or self._key(idempotency_key, who, request), tokens=tokens, kind="trial", source="trial",
-            expires_at=self._clock() + timedelta(days=days), subscription_id=subscription, metadata=extra,
+            user=who, key=self._key(idempotency_key, who, request), aliases=fact, tokens=tokens, kind="trial",
+            source="trial", expires_at=self._clock() + timedelta(days=days), subscription_id=subscription,
+            metadata=extra,
         )  # fmt: skip
 
     def spend(
@@ -236,11 +239,6 @@ class Asking:
             return Key.fresh(self._new_id())
         return Key.of_caller(idempotency_key, {**request, "user_id": user.user_id})
 
-    def _in_future(self, moment: datetime | None, name: str) -> datetime | None:
-        if moment is not None and moment <= self._clock():
-            raise InvalidTime(f"{name} lies in the past: these tokens could never be spent.", field=name)
-        return moment
-
 
 def _pools(pools: Mapping[str, int]) -> Pools:
     if not isinstance(pools, Mapping) or (unknown := sorted(map(str, set(pools) - set(POOLS)))):
@@ -249,9 +247,9 @@ def _pools(pools: Mapping[str, int]) -> Pools:
     return Pools(**pools)
 
 
-def pack_key(pack: str, payment: str | None) -> Key | None:
-    """The key of a pack's purchase: one session (or payment) buys each pack once, however often it is reported."""
-    return None if payment is None else Key.of_fact("pack", payment, pack)
+def pack_keys(pack: str, *payments: str | None) -> list[Key]:
+    """The keys of a pack's purchase: one session, and its payment, buys each pack once, however often it is told."""
+    return [Key.of_fact("pack", payment, pack) for payment in payments if payment is not None]
 
 
 def signed(tokens: object) -> int:

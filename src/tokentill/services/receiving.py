@@ -34,9 +34,9 @@ from tokentill.core.stripe_events import (
 from tokentill.core.stripe_payloads import Ignored, Unclear
 from tokentill.core.users import User
 from tokentill.errors import MalformedBody, TillError, Unavailable
-from tokentill.services.asking import pack_key
+from tokentill.services.asking import pack_keys
 from tokentill.services.context import Context
-from tokentill.services.dripping import correct_anchor, establish, submit_cycle
+from tokentill.services.dripping import begin_anew, correct_anchor, establish, submit_cycle
 from tokentill.store import accounts, companions, inbox, subscriptions
 from tokentill.store.inbox import InboxEvent
 from tokentill.store.journal import Receipt
@@ -66,7 +66,7 @@ def receive(context: Context, payload: Mapping[str, object]) -> InboxEvent:
     return event if event.state in ("handled", "ignored") else handle(context, event)
 
 
-def handle(context: Context, event: InboxEvent) -> InboxEvent:
+def handle(context: Context, event: InboxEvent, *, is_retry: bool = False) -> InboxEvent:
     """Act on a stored event, and write what became of it."""
     meaning = interpret(event.payload, context.catalog)
     match meaning:
@@ -83,7 +83,17 @@ def handle(context: Context, event: InboxEvent) -> InboxEvent:
         raise
     except TillError as error:
         return _settle(context, event, "failed", f"{error.code}: {error.detail}")
+    if not is_retry and meaning.who.customer_id is not None:
+        _retry_failed(context, meaning.who.customer_id)
     return _reread(context, event)
+
+
+def _retry_failed(context: Context, customer_id: str) -> None:
+    """Now that this customer is known, act on what it paid for while nobody knew whose it was."""
+    with context.connection() as conn:
+        waiting = inbox.failed_of_customer(conn, customer_id)
+    for event in waiting:
+        handle(context, event, is_retry=True)
 
 
 def _carry_out(context: Context, event: InboxEvent, user: User, meaning: Intention) -> None:
@@ -112,8 +122,7 @@ def _sell_packs(context: Context, event: InboxEvent, user: User, sale: PackPaid)
     shares = _shares(context, sale)
     for number, (pack_name, quantity) in enumerate(sale.items):
         pack = context.catalog.pack(pack_name)
-        key = pack_key(pack.key, sale.session_id)
-        assert key is not None
+        key, *aliases = pack_keys(pack.key, sale.session_id, sale.payment_id)
         paid = Paid(
             amount_cents=shares[number],
             currency=sale.currency,
@@ -122,8 +131,9 @@ def _sell_packs(context: Context, event: InboxEvent, user: User, sale: PackPaid)
             invoice_id=sale.stripe_invoice_id,
         )
         command = Grant(
-            user=user, key=key, tokens=pack.tokens * quantity, kind="purchase", source="token_pack",
-            transaction_type="purchase", paid=paid, token_pack_id=pack.key, metadata=_metadata(event, quantity),
+            user=user, key=key, aliases=tuple(aliases), tokens=pack.tokens * quantity, kind="purchase",
+            source="token_pack", transaction_type="purchase", paid=paid, token_pack_id=pack.key,
+            metadata=_metadata(event, quantity),
         )  # fmt: skip
         is_last = number == len(sale.items) - 1
         beside = (*_seen(sale.who), payment, *((_handled(event, sale),) if is_last else ()))
@@ -146,6 +156,7 @@ def _start_subscription(context: Context, event: InboxEvent, user: User, start: 
         context,
         Subscription(
             user_id=user.user_id,
+            external_id=user.external_id,
             subscription_id=start.subscription_id,
             plan_key=plan.key,
             billed_by="stripe",
@@ -162,8 +173,10 @@ def _start_subscription(context: Context, event: InboxEvent, user: User, start: 
         invoice_id=start.invoice_id,
     )
     beside = (*_seen(start.who), _handled(event, start))
+    # If invoices came first, the count began with one of them, and this first cycle may lie before it.
+    number = cycle_of(subscription, start.occurred_at, plan.cycle) if subscription.is_anchor_known else 1
     receipt = submit_cycle(
-        context, user, subscription, plan, cycle_at(subscription, 1, plan.cycle), at=context.clock(), paid=paid,
+        context, user, subscription, plan, cycle_at(subscription, number, plan.cycle), at=context.clock(), paid=paid,
         metadata=_metadata(event), companions=beside,
     ).result()  # fmt: skip
     _catch_up_companions(context, user, receipt, beside)
@@ -171,11 +184,17 @@ def _start_subscription(context: Context, event: InboxEvent, user: User, start: 
 
 def _grant_period(context: Context, event: InboxEvent, user: User, period: PeriodPaid) -> None:
     """A paid invoice: the cycle whose period it bills. If a checkout gave that cycle already, only its dates change."""
+    with context.connection() as conn:
+        if subscriptions.is_invoice_known(conn, user.user_id, period.invoice_id):
+            detail = f"{describe(period)}: its tokens are in the books already"
+            inbox.settle(conn, event.event_id, state="handled", detail=detail, now=context.clock())
+            return
     plan = context.catalog.plan(period.plan_key)
     subscription = establish(
         context,
         Subscription(
             user_id=user.user_id,
+            external_id=user.external_id,
             subscription_id=period.subscription_id,
             plan_key=plan.key,
             billed_by="stripe",
@@ -185,10 +204,12 @@ def _grant_period(context: Context, event: InboxEvent, user: User, period: Perio
             stripe_customer_id=period.who.customer_id,
         ),
     )
+    if not subscription.is_anchor_known:
+        number = cycle_of(subscription, period.period_start, plan.cycle)
+        subscription = correct_anchor(context, subscription, Cycle(number, period.period_start, period.period_end))
+    subscription = begin_anew(context, subscription, plan, period.period_start)
     number = cycle_of(subscription, period.period_start, plan.cycle)
     cycle = Cycle(number, period.period_start, period.period_end)
-    if not subscription.is_anchor_known:
-        subscription = correct_anchor(context, subscription, cycle)
     paid = Paid(
         amount_cents=period.amount_paid_cents,
         currency=period.currency,
@@ -240,16 +261,18 @@ def _catch_up_companions(context: Context, user: User, receipt: Receipt | None, 
 
 
 def _user_of(context: Context, meaning: Intention) -> User | None:
-    """Whose it is: the ids that the app gave Stripe, else the subscription or customer that we know."""
-    if meaning.who.user_id is not None:
-        return User.of(meaning.who.user_id)
+    """Whose it is: a known subscription stays its user's; else the ids that the app gave Stripe, else the customer."""
     subscription_id = None if isinstance(meaning, PackPaid) else meaning.subscription_id
     with context.connection() as conn:
-        user_id = subscriptions.known_user(conn, subscription_id=subscription_id, customer_id=meaning.who.customer_id)
+        user_id = subscriptions.known_user(conn, subscription_id=subscription_id, customer_id=None)
+        if user_id is None and meaning.who.user_id is not None:
+            return User.of(meaning.who.user_id)
+        if user_id is None:
+            user_id = subscriptions.known_user(conn, subscription_id=None, customer_id=meaning.who.customer_id)
         if user_id is None:
             return None
         known = accounts.load(conn, [user_id]).get(user_id)
-    return known.user if known else User(user_id)
+    return known.user if known else User.of(meaning.who.user_id or user_id)
 
 
 def _seen(who: Who) -> tuple[Companion, ...]:

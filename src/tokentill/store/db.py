@@ -18,6 +18,7 @@ from psycopg_pool import ConnectionPool
 from tokentill.errors import (
     BadSetting,
     DatabaseUnavailable,
+    InvalidRequest,
     SchemaMissing,
     TillError,
     UnsafePostgres,
@@ -34,8 +35,8 @@ RETRYABLE = (
     psycopg.errors.DeadlockDetected,
     psycopg.errors.LockNotAvailable,
 )
-# The connection is gone or the server is on its way down or up.
-LOST = (psycopg.OperationalError, psycopg.InterfaceError)
+# The connection is gone, or the server is on its way down or up, or no longer the one that is written to.
+LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
 
 def connect(url: str, *, role: str | None = "till_service", autocommit: bool = False) -> Conn:
@@ -89,6 +90,8 @@ def translated() -> Iterator[None]:
         ) from error
     except LOST as error:
         raise DatabaseUnavailable(f"PostgreSQL does not answer: {_one_line(error)}") from error
+    except psycopg.DataError as error:
+        raise InvalidRequest(f"PostgreSQL cannot store this: {_one_line(error)}") from error
 
 
 def fixed(sql: str) -> LiteralString:

@@ -64,6 +64,19 @@ def find(conn: Conn, event_id: str) -> InboxEvent | None:
         return cursor.execute(sql.encode(), [event_id]).fetchone()
 
 
+def failed_of_customer(conn: Conn, customer_id: str, *, limit: int = 100) -> list[InboxEvent]:
+    """Return the failed events of a Stripe customer, oldest first."""
+    sql = f"""
+        SELECT {_COLUMNS}
+          FROM stripe_events
+         WHERE state = 'failed' AND payload #>> '{{data,object,customer}}' = %s
+         ORDER BY occurred_at, event_id
+         LIMIT %s
+    """
+    with conn.cursor(row_factory=class_row(InboxEvent)) as cursor:
+        return cursor.execute(sql.encode(), [customer_id, limit]).fetchall()
+
+
 def settle(conn: Conn, event_id: str, *, state: str, detail: str, now: datetime) -> None:
     """Write what became of the event; one that was handled stays so, whoever else tries."""
     sql = """

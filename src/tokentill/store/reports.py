@@ -73,6 +73,11 @@ def open_lots(conn: Conn, user_id: UUID, *, at: datetime) -> list[Lot]:
     return sorted((lot_of(row) for row in conn.execute(sql, [user_id, at])), key=burn_order)
 
 
+def lot_expiries(conn: Conn, user_id: UUID) -> dict[int, datetime | None]:
+    """Return when each lot of the account expires, used up or not."""
+    return dict(conn.execute("SELECT lot, expires_at FROM token_lots WHERE user_id = %s", [user_id]).fetchall())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One journal row, whichever of the three journals it is in. `tokens` is signed."""

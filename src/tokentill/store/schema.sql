@@ -13,6 +13,11 @@ DECLARE
     partition_name text := 'token_usage_' || to_char(first_day, 'YYYY_MM');
 
 BEGIN
+    IF a_day NOT BETWEEN '2000-01-01' AND '2199-12-31' THEN
+        RAISE EXCEPTION 'no usage is written on %', a_day USING ERRCODE = 'datetime_field_overflow';
+
+    END IF;
+
     IF to_regclass(partition_name) IS NULL THEN
         -- Made apart and then attached: CREATE … PARTITION OF would wait for every reader, and hold up every writer.
         EXECUTE format('CREATE TABLE %I (LIKE token_usage INCLUDING ALL)', partition_name);
@@ -22,7 +27,7 @@ BEGIN
 
     END IF;
 
-EXCEPTION WHEN duplicate_table OR unique_violation THEN  -- another process was faster
+EXCEPTION WHEN duplicate_table OR duplicate_object OR unique_violation THEN  -- another process was faster
     NULL;
 
 END
@@ -308,6 +313,7 @@ WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.05');
 
 CREATE TABLE public.token_subscriptions (
     user_id uuid NOT NULL,
+    external_id text,
     subscription_id text NOT NULL,
     plan_key text NOT NULL,
     status text NOT NULL,

@@ -1,4 +1,4 @@
--- The journals are the truth and append-only: a correction is a new row (0006 takes UPDATE and DELETE away).
+-- The journals are the truth and append-only: a correction is a new row (0007 takes UPDATE and DELETE away).
 --
 -- Per account, seq counts 1, 2, 3 … over all three tables without gaps. The compare-and-set on token_accounts.version
 -- is what keeps it so: two writers of one account cannot both commit.
@@ -117,13 +117,16 @@ DECLARE
     first_day date := date_trunc('month', a_day::timestamp)::date;
     partition_name text := 'token_usage_' || to_char(first_day, 'YYYY_MM');
 BEGIN
+    IF a_day NOT BETWEEN '2000-01-01' AND '2199-12-31' THEN
+        RAISE EXCEPTION 'no usage is written on %', a_day USING ERRCODE = 'datetime_field_overflow';
+    END IF;
     IF to_regclass(partition_name) IS NULL THEN
         -- Made apart and then attached: CREATE … PARTITION OF would wait for every reader, and hold up every writer.
         EXECUTE format('CREATE TABLE %I (LIKE token_usage INCLUDING ALL)', partition_name);
         EXECUTE format('ALTER TABLE token_usage ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', partition_name,
                        first_day::timestamptz, (first_day + interval '1 month')::date::timestamptz);
     END IF;
-EXCEPTION WHEN duplicate_table OR unique_violation THEN  -- another process was faster
+EXCEPTION WHEN duplicate_table OR duplicate_object OR unique_violation THEN  -- another process was faster
     NULL;
 END
 $$;

@@ -44,6 +44,7 @@ CREATE TABLE payments (  -- one row per payment object
 
 CREATE TABLE token_subscriptions (
     user_id            uuid        NOT NULL,
+    external_id        text,  -- as in token_accounts: the first cycle may open the account
     subscription_id    text        NOT NULL,
     plan_key           text        NOT NULL,
     status             text        NOT NULL CONSTRAINT token_subscriptions_status CHECK (status IN (
