@@ -60,6 +60,7 @@ def test_lots_come_first_to_burn_first(client: TestClient, till: Till) -> None:
 
 
 IDS_IN_PATHS = [
+    ("two\nlines", "two%0Alines"),
     ("auth0|42", "auth0%7C42"),
     ("a/b", "a%2Fb"),
     ("a/c", "a/c"),

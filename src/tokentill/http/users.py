@@ -6,14 +6,30 @@ A user id may hold slashes: the last segment says what is asked, all before it i
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from starlette.convertors import Convertor, register_url_convertor
 
 from tokentill.http.auth import AdminOnly
 from tokentill.http.bodies import BalanceView, HistoryView, LotsView
 from tokentill.http.deps import TillDep, UserId, cursor_of, page_of
 from tokentill.http.problems import problems
 
+
+class _AnyText(Convertor[str]):
+    """What `path` takes, and line breaks: whoever can be granted tokens can be asked about."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any_text", _AnyText())
+
 router = APIRouter(
-    prefix="/v1/users/{user_id:path}", tags=["users"], dependencies=[AdminOnly],
+    prefix="/v1/users/{user_id:any_text}", tags=["users"], dependencies=[AdminOnly],
     responses=problems(401, 404, 413, 422, 500, 503),
 )  # fmt: skip
 
