@@ -31,7 +31,7 @@ def test_each_command_answers_in_json(till: Run) -> None:
     assert [row["tokens"] for row in (granted, deducted, spent, dripped)] == [1000, -100, -50, 375_000]
     assert [entry["tokens"] for entry in entries] == [375_000, -50, -100, 1000]
     assert granted["id"].endswith("-1") and granted["user_id"] == "ann" and granted["created_at"].endswith("Z")
-    assert till("drip", "--due", "--json").json == {"cycles": 0, "tokens": 0, "receipts": []}
+    assert till("drip", "--due", "--json").json == {"cycles": 0, "tokens": 0, "receipts": [], "failures": []}
 
 
 def test_an_admin_is_named_in_the_audit_log(till: Run, database: str) -> None:

@@ -212,7 +212,9 @@ def _decide_grant(account: Account, grant: Grant, at: datetime) -> Decision:
         return _too_many(account, grant.tokens)
     effective_at = min(grant.effective_at or at, at)
     if grant.expires_at is not None and grant.expires_at <= effective_at:
-        return Refused(InvalidTime("These tokens would expire before they can be spent.", expires_at=grant.expires_at))
+        return Refused(
+            InvalidTime("expires_at lies in the past: these tokens could never be spent.", field="expires_at")
+        )
 
     paid = grant.paid
     lot = Lot(
