@@ -7,7 +7,7 @@ import pytest
 
 from tests.core.make import ALICE, MOMENT, NOW, Book, boundary, days, drip, grant, pack, record, spend, sweep
 from tokentill.core.catalog import EXAMPLE, YEAR
-from tokentill.core.drips import Cycle, Subscription, cycle_at, cycle_of, cycles_due, lot_expires_at
+from tokentill.core.drips import Cycle, Subscription, cycle_at, cycle_of, cycles_due, fits, lot_expires_at
 from tokentill.core.journal import DripRow, Row, Transaction
 
 MONTHLY = Subscription(
@@ -313,3 +313,26 @@ def test_the_cap_leaves_packs_gifts_and_other_subscriptions_alone() -> None:
     book.do(drip(2, cap=0), at=boundary(2))
 
     assert book.left == {1: 1_000, 2: 500, 3: 100, 6: 100}
+
+
+# -- when a paid period is no cycle of the subscription so far ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("beside", [timedelta(0), timedelta(days=-2), timedelta(days=2)])
+def test_a_paid_period_fits_where_a_cycle_begins_or_nearly(beside: timedelta) -> None:
+    assert fits(MONTHLY, PLAN, boundary(4) + beside)
+
+
+def test_a_period_of_another_billing_day_does_not_fit() -> None:
+    assert not fits(MONTHLY, PLAN, boundary(4) + timedelta(days=3))
+    assert not fits(MONTHLY, PLAN, boundary(4) - timedelta(days=3))
+
+
+def test_a_period_of_another_plan_does_not_fit_wherever_it_begins() -> None:
+    assert not fits(MONTHLY, EXAMPLE.only_plan("annual"), boundary(1))
+
+
+def test_a_cycle_is_due_when_its_plans_length_is_over() -> None:
+    yearly = replace(MONTHLY, plan_key="vision_pro_annual", cycle_number=1)
+
+    assert [cycle.number for cycle in cycles_due(yearly, at=NOW + days(800), length=YEAR)] == [2, 3]
