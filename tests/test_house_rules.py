@@ -407,7 +407,7 @@ def test_an_address_that_should_not_be_there_is_found(tmp_path: Path, text: str)
 
 
 def test_ordinary_paths_and_links_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "notes.md").write_text("/var/lib/tokentill, ~/work/x, https://docs.example/work/x, /v1/users", "utf-8")
+    (tmp_path / "notes.md").write_text("/var/lib/tokentill, ~/code/x, https://docs.example/code/x, /v1/users", "utf-8")
 
     assert address_faults(tmp_path, ["notes.md"]) == []
 
