@@ -13,7 +13,7 @@ from tokentill.cli import show
 from tokentill.cli.opening import database_url
 from tokentill.cli.show import AsJson
 from tokentill.core.reconciliation import Finding
-from tokentill.errors import TillError
+from tokentill.errors import SchemaMissing, TillError
 from tokentill.settings import Settings
 from tokentill.store import books, db, inbox, migrate
 from tokentill.store.db import Conn
@@ -101,6 +101,12 @@ def _database(settings: Settings, url: str) -> Iterator[Check]:
         yield _durability(settings, conn)
         try:
             migrate.require_current(conn)
+        except SchemaMissing as error:
+            if settings.database_url is None:  # Whatever opens the embedded database next will migrate it.
+                yield Check("schema", "yellow", "not there yet", "Nothing: the next command makes it.")
+            else:
+                yield Check("schema", "red", error.detail)
+            return
         except TillError as error:
             yield Check("schema", "red", error.detail)
             return
