@@ -274,3 +274,28 @@ def test_a_cancelled_await_before_its_turn_happens_not_at_all(till: Till) -> Non
 
     assert till.balance("alice").balance == (50 if was_cancelled else 40)
     assert till.spend("alice", 10, "chat_conversation").balance_after == till.balance("alice").balance
+
+
+def test_a_forked_childs_till_says_so_rather_than_never_answer(till: Till, database: str) -> None:
+    """Threads do not survive a fork: the child's copy of the engine would take commands and carry out none."""
+    program = textwrap.dedent("""
+        import os, sys
+        from tokentill import Till, Unavailable
+        till = Till(sys.argv[1])
+        till.grant_tokens("alice", 10)
+        child = os.fork()
+        if child == 0:
+            try:
+                till.spend("alice", 1, "chat_conversation")
+            except Unavailable as error:
+                os._exit(7 if "fork" in error.detail else 8)
+            os._exit(9)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        till.spend("alice", 1, "chat_conversation")
+        till.close()
+        sys.exit(status)
+    """)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, database], check=False, timeout=60)
+
+    assert done.returncode == 7
+    assert till.balance("alice").balance == 9
