@@ -15,7 +15,6 @@
   x Unauthorized
   x NotFound
     + AccountNotFound
-    + SubscriptionNotFound
   x Conflict                 the request contradicts what is already recorded
     + IdempotencyConflict
     + AccountFrozen
@@ -135,12 +134,6 @@ class AccountNotFound(NotFound):
     """This user has no account yet: a grant, a purchase or a drip opens one. Nothing was written."""
 
     code = "account_not_found"
-
-
-class SubscriptionNotFound(NotFound):
-    """This user has no such subscription. Nothing was written."""
-
-    code = "subscription_not_found"
 
 
 class Conflict(TillError):

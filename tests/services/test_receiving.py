@@ -326,3 +326,13 @@ def test_what_a_customer_paid_for_before_we_knew_them_is_given_when_we_do(till: 
         sql = "SELECT state, count(*) FROM stripe_events GROUP BY state"
         assert conn.execute(sql).fetchall() == [("handled", 2)]
     assert given(till) == [375_000]
+
+
+def test_a_pack_that_cost_nothing_is_granted_once(till: Till) -> None:
+    """A full discount: no payment intent, so session and payment have one name."""
+    event = checkout_pack(
+        session_id="cs_free", at=START, user_id="ann", discount_cents=9_900, payment_status="no_payment_required"
+    )
+
+    assert [till.receive_stripe_event(event).state for _ in range(2)] == ["handled"] * 2
+    assert given(till) == [2_000_000]

@@ -110,7 +110,8 @@ class Draft:
     repeats: list[tuple[Request, UsedKey]] = field(default_factory=list)
     twins: list[tuple[Request, Row]] = field(default_factory=list)  # The same request again within this batch.
     refused: list[tuple[Request, TillError]] = field(default_factory=list)
-    learned: list[UsedKey] = field(default_factory=list)  # Other keys of what the repeats ask for.
+    learned: dict[KeyRef, UsedKey] = field(default_factory=dict)  # Other keys of what the repeats ask for.
+    _twin_keys: list[tuple[Key, Row]] = field(default_factory=list)  # Other keys of what the twins ask for.
     _answering: dict[KeyRef, _Answering] = field(default_factory=dict)
 
     def decide(self, requests: Iterable[Request]) -> None:
@@ -119,7 +120,7 @@ class Draft:
 
     def _decide(self, request: Request) -> None:
         for ref, key in zip(request.key_refs, request.keys, strict=True):
-            if used := self.known.get(ref):
+            if used := self.known.get(ref) or self.learned.get(ref):
                 if used.request_hash == key.request_hash:
                     self.repeats.append((request, used))
                     self._learn(request, used)
@@ -129,6 +130,7 @@ class Draft:
             if twin := self._answering.get(ref):
                 if twin.request_hash == key.request_hash:
                     self.twins.append((request, twin.row))
+                    self._learn_twin(request, twin.row)
                 else:
                     self.refused.append((request, _conflict()))
                 return
@@ -143,11 +145,16 @@ class Draft:
 
     def _learn(self, request: Request, used: UsedKey) -> None:
         """A fact told by a new name: whoever tells it by that name alone must find it, too."""
-        self.learned += [
-            UsedKey(request.user_id, key.value, key.request_hash, used.row)
-            for ref, key in zip(request.key_refs, request.keys, strict=True)
-            if ref not in self.known
-        ]
+        for ref, key in zip(request.key_refs, request.keys, strict=True):
+            if ref not in self.known:
+                self.learned[ref] = UsedKey(request.user_id, key.value, key.request_hash, used.row)
+
+    def _learn_twin(self, request: Request, row: Row) -> None:
+        """The same for a fact that this very batch writes."""
+        for ref, key in zip(request.key_refs, request.keys, strict=True):
+            if ref not in self._answering:
+                self._answering[ref] = _Answering(key.request_hash, row)
+                self._twin_keys.append((key, row))
 
     def _accept(self, request: Request, account: Account | None, decided: Decided) -> None:
         changes_lots = account is not None and decided.account.lots != account.lots
@@ -174,11 +181,14 @@ class Draft:
         return not self.touched and not self.learned
 
     def used_keys(self, created_at: datetime) -> list[UsedKey]:
-        used = list({(key.user_id, key.key): key for key in self.learned}.values())
-        for request, row in self.written:
-            ref = RowRef(row.user_id, row.kind, row.seq, created_at)
-            used += [UsedKey(row.user_id, key.value, key.request_hash, ref) for key in request.keys]
-        return used
+        written = [(key, row) for request, row in self.written for key in request.keys]
+        return [
+            *self.learned.values(),
+            *(
+                UsedKey(row.user_id, key.value, key.request_hash, RowRef(row.user_id, row.kind, row.seq, created_at))
+                for key, row in (*written, *self._twin_keys)
+            ),
+        ]
 
 
 def _conflict() -> IdempotencyConflict:

@@ -214,7 +214,7 @@ class Lane:
         conn.commit()
 
     def _ensure_month(self, conn: Conn, now: datetime) -> None:
-        """The partition is made in a transaction of its own: it locks the table."""
+        """The partition is made in a transaction of its own: it is there even if this batch is rolled back."""
         month = (now.year, now.month)
         if month not in self._months:
             conn.rollback()

@@ -249,7 +249,8 @@ def _pools(pools: Mapping[str, int]) -> Pools:
 
 def pack_keys(pack: str, *payments: str | None) -> list[Key]:
     """The keys of a pack's purchase: one session, and its payment, buys each pack once, however often it is told."""
-    return [Key.of_fact("pack", payment, pack) for payment in payments if payment is not None]
+    # A checkout that cost nothing has no payment but its session: one name, then, and not the same one twice.
+    return [Key.of_fact("pack", payment, pack) for payment in dict.fromkeys(payments) if payment is not None]
 
 
 def signed(tokens: object) -> int:

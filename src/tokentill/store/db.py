@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, LiteralString
+from typing import LiteralString
 from uuid import UUID
 
 import psycopg
@@ -110,10 +110,6 @@ def array(values: Iterable[UUID | int | Decimal | datetime]) -> str:
 
 def _literal(value: UUID | int | Decimal | datetime) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
-def one(conn: Conn, sql: LiteralString, params: list[Any]) -> TupleRow | None:
-    return conn.execute(sql, params).fetchone()
 
 
 def _one_line(error: Exception) -> str:
