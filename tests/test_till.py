@@ -248,10 +248,12 @@ def test_a_closed_till_says_so(database: str) -> None:
 
 
 def test_a_call_for_todays_cycle_leaves_none_before_it_out(till: Till, clock: Clock) -> None:
-    till.drip_tokens_28day("ann", "sub", driven_by="clock")
+    assert not till.drip_tokens_28day("ann", "sub", driven_by="clock").is_replay
+    assert till.drip_tokens_28day("ann", "sub").is_replay
     clock.now = START + CYCLE * 2 + timedelta(days=1)
 
-    till.drip_tokens_28day("ann", "sub", driven_by="clock")
+    today = till.drip_tokens_28day("ann", "sub", driven_by="clock")
+    assert (today.is_replay, today.effective_at) == (False, START + CYCLE * 2)
 
     drips = [row.detail["cycle_number"] for row in till.history("ann") if row.kind == "drip"]
     assert drips == [3, 2, 1]

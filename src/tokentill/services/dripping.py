@@ -90,7 +90,9 @@ def give_cycle(
         )
     subscription = establish(context, wanted)
     if subscription.billed_by == "clock":
-        _catch_up(context, subscription, at)
+        for given in _catch_up(context, subscription, at):
+            if given.effective_at == cycle.starts_at:
+                return given
     receipt = submit_cycle(context, user, subscription, plan, cycle, at=at).result()
     assert receipt is not None
     return receipt
