@@ -11,13 +11,16 @@
     + UnknownPack
   x BadSignature             the webhook's sender cannot be believed
   x BodyTooLarge
+  x BodyTooSlow
   x MalformedBody
   x Unauthorized
   x NotFound
     + AccountNotFound
+    + HoldNotFound
   x Conflict                 the request contradicts what is already recorded
     + IdempotencyConflict
     + AccountFrozen
+    + HoldClosed
   x Insufficient
     + InsufficientTokens
   x Unavailable              try again later; nothing was written
@@ -50,6 +53,16 @@ class TillError(Exception):
         self.detail = detail
         self.fields: Mapping[str, object] = fields
         super().__init__(detail)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # As it is: to be made anew from its message, an error would need all that it was made from.
+        return _remade, (type(self), self.args), self.__dict__
+
+
+def _remade(kind: type[TillError], args: tuple[object, ...]) -> TillError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class InvalidRequest(TillError):
@@ -112,6 +125,12 @@ class BodyTooLarge(TillError):
     code = "body_too_large"
 
 
+class BodyTooSlow(TillError):
+    """The body did not arrive in time. Nothing was stored."""
+
+    code = "body_too_slow"
+
+
 class MalformedBody(TillError):
     """The body is not the JSON this endpoint takes. Nothing was stored."""
 
@@ -136,6 +155,12 @@ class AccountNotFound(NotFound):
     code = "account_not_found"
 
 
+class HoldNotFound(NotFound):
+    """This account has no such hold. Nothing was written."""
+
+    code = "hold_not_found"
+
+
 class Conflict(TillError):
     """The request contradicts what is already recorded. Nothing was written."""
 
@@ -149,9 +174,15 @@ class IdempotencyConflict(Conflict):
 
 
 class AccountFrozen(Conflict):
-    """The account is frozen: it refuses spends until it is released. Nothing was written."""
+    """The account is frozen: it refuses spends and holds until it is released. Nothing was written."""
 
     code = "account_frozen"
+
+
+class HoldClosed(Conflict):
+    """The hold has ended in another way than the request wants: captured, voided or expired. Nothing was written."""
+
+    code = "hold_closed"
 
 
 class Insufficient(TillError):

@@ -1,18 +1,33 @@
 """Short ways to make the values that the core decides on, and a book that keeps what it decided."""
 
 import itertools
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from tokentill.core.account import Account
 from tokentill.core.catalog import CYCLE
-from tokentill.core.commands import Command, Deduct, Drip, Grant, Paid, Redate, Spend, Sweep
+from tokentill.core.commands import (
+    Command,
+    Deduct,
+    Drip,
+    Grant,
+    Paid,
+    PlaceHold,
+    Redate,
+    RenewHold,
+    Spend,
+    Sweep,
+    VoidHold,
+)  # fmt: skip
+from tokentill.core.holds import Hold
 from tokentill.core.journal import Row
 from tokentill.core.keys import Key
 from tokentill.core.ledger import Decided, Decision, Refused, decide
 from tokentill.core.lots import Lot
 from tokentill.core.users import User
+from tokentill.core.values import replace
 from tokentill.errors import TillError
 
 NOW = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -87,6 +102,25 @@ def deduct(tokens: int, **rest: Any) -> Deduct:
     return Deduct(**{"user": ALICE, "key": fresh_key(), "tokens": tokens, **rest})
 
 
+def place(tokens: int, *, key: Key | None = None, ttl: timedelta = timedelta(minutes=10), **rest: Any) -> PlaceHold:
+    asked = {"user": ALICE, "key": key or fresh_key(), "tokens": tokens, "action_type": "chat_conversation", "ttl": ttl}
+    return PlaceHold(**{**asked, **rest})
+
+
+def capture(hold_id: UUID, tokens: int | None = None, **rest: Any) -> Spend:
+    """A capture that is recorded even into debt: what the hold was placed for has happened."""
+    spent = {"tokens": tokens, "action_type": None, "hold_id": hold_id, "on_insufficient": "record"}
+    return Spend(**{"user": ALICE, "key": fresh_key(), **spent, **rest})
+
+
+def renew(hold_id: UUID, *, ttl: timedelta = timedelta(minutes=10)) -> RenewHold:
+    return RenewHold(user=ALICE, hold_id=hold_id, ttl=ttl)
+
+
+def void(hold_id: UUID) -> VoidHold:
+    return VoidHold(user=ALICE, hold_id=hold_id)
+
+
 def sweep() -> Sweep:
     return Sweep(user=ALICE)
 
@@ -101,6 +135,7 @@ class Book:
 
     account: Account = field(default_factory=lambda: Account.opened(ALICE))
     rows: list[Row] = field(default_factory=list)
+    holds: dict[UUID, Hold] = field(default_factory=dict)  # As they were last written.
 
     @classmethod
     def of(cls, *commands: Command, at: datetime = NOW, **account: Any) -> "Book":
@@ -110,10 +145,13 @@ class Book:
         return book
 
     def ask(self, command: Command, *, at: datetime = NOW) -> Decision:
-        decision = decide(self.account, command, at=at)
+        hold = self.holds.get(getattr(command, "hold_id", None))  # type: ignore[arg-type]  # None is never in it
+        decision = decide(self.account, command, at=at, hold=hold)
         if isinstance(decision, Decided):
             self.account = decision.account
             self.rows += decision.rows
+            if decision.hold is not None and decision.is_hold_changed:
+                self.holds[decision.hold.hold_id] = decision.hold
         return decision
 
     def do(self, command: Command, *, at: datetime = NOW) -> Any:
@@ -121,6 +159,15 @@ class Book:
         decision = self.ask(command, at=at)
         assert isinstance(decision, Decided), decision
         return decision.rows[-1] if decision.rows else None
+
+    def place(self, tokens: int, *, at: datetime = NOW, **rest: Any) -> UUID:
+        """Place a hold, which must succeed, and return its id."""
+        command = place(tokens, **rest)
+        self.do(command, at=at)
+        return command.hold_id
+
+    def available(self, at: datetime = NOW) -> int:
+        return self.account.available(at)
 
     def refusal(self, command: Command, *, at: datetime = NOW) -> TillError:
         """Ask, which must be refused, and return why."""

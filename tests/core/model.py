@@ -11,8 +11,19 @@ from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from uuid import UUID
 
-from tokentill.core.commands import Command, Deduct, Drip, Grant, Spend, Sweep
+from tokentill.core.commands import (
+    Command,
+    Deduct,
+    Drip,
+    Grant,
+    PlaceHold,
+    RenewHold,
+    Spend,
+    Sweep,
+    VoidHold,
+)  # fmt: skip
 from tokentill.core.journal import DripRow, Row, Transaction, UsageRow
 
 FAR = datetime(9999, 1, 1, tzinfo=UTC)
@@ -32,6 +43,15 @@ class Pile:
 
 
 @dataclass
+class Stash:
+    """Tokens set aside."""
+
+    tokens: int
+    until: datetime
+    fate: str = ""  # What became of it by request.
+
+
+@dataclass
 class Model:
     """One account. `ask` answers with the account as it becomes, or None: refused."""
 
@@ -40,6 +60,7 @@ class Model:
     rows: int = 0
     debt: int = 0
     piles: list[Pile] = field(default_factory=list)
+    stashes: dict[UUID, Stash] = field(default_factory=dict)
     given: int = 0
     spent: int = 0
     deducted: int = 0
@@ -53,6 +74,12 @@ class Model:
     def left(self) -> dict[int, int]:
         return {pile.name: pile.left for pile in self.piles if pile.left}
 
+    @property
+    def reach(self) -> int:
+        """What a spend that asks first gets at: not what is set aside, but what is lent."""
+        aside = sum(stash.tokens for stash in self.stashes.values() if not stash.fate and stash.until > self.now)
+        return self.balance - aside + self.overdraft
+
     def ask(self, command: Command, *, at: datetime) -> "Model | None":
         after = deepcopy(self)
         return after if after.do(command, at) else None
@@ -60,6 +87,8 @@ class Model:
     def do(self, command: Command, at: datetime) -> bool:
         """Change this account, and say whether the command was carried out; if not, throw this account away."""
         before, self.now = self.now, max(self.now, at)
+        if isinstance(command, PlaceHold | RenewHold | VoidHold):
+            return self._set_aside(command, before)
         died = self.expired
         for pile in self.in_order_of_death():
             if pile.left and pile.dies <= self.now:
@@ -70,12 +99,20 @@ class Model:
                 self.now = before  # It found nothing, so nothing is written, not even when it looked.
             return True
         if isinstance(command, Spend):
-            if command.on_insufficient == "refuse" and command.tokens > max(self.balance + self.overdraft, 0):
+            tokens = command.tokens
+            if command.hold_id is not None:
+                stash = self.stashes.get(command.hold_id)
+                if stash is None or stash.fate:
+                    return False
+                stash.fate = "captured"
+                tokens = stash.tokens if tokens is None else tokens
+            assert tokens is not None
+            if command.on_insufficient == "refuse" and tokens > max(self.reach, 0):
                 return False
-            self.spent += command.tokens
-            return self._take(command.tokens)
+            self.spent += tokens
+            return self._take(tokens)
         if isinstance(command, Deduct):
-            if not command.is_forced and command.tokens > self.balance:
+            if not command.is_forced and command.tokens > self.reach - self.overdraft:
                 return False
             self.deducted += command.tokens
             return self._take(command.tokens)
@@ -93,6 +130,35 @@ class Model:
             pile = Pile(0, command.tokens, since, dies, subscription=command.subscription_id)
         pile.is_paid = command.paid is not None and command.paid.amount_cents > 0
         return self._give(pile)
+
+    def _set_aside(self, command: PlaceHold | RenewHold | VoidHold, before: datetime) -> bool:
+        """Tokens that are due have gone for whoever asks, though no row says so yet: that changes no balance."""
+        due = sum(pile.left for pile in self.piles if pile.dies <= self.now)
+        stash = self.stashes.get(command.hold_id)
+        if isinstance(command, PlaceHold):
+            if stash is not None:
+                self.now = before  # The same again, in these histories: it is answered, and nothing is written.
+                return True
+            if command.tokens > self.reach - due:
+                return False
+            self.stashes[command.hold_id] = Stash(command.tokens, self.now + command.ttl)
+            return True
+        if stash is None or stash.fate == "captured":
+            return False
+        lives = not stash.fate and stash.until > self.now
+        if isinstance(command, RenewHold):
+            if not lives:
+                return False
+            if self.now + command.ttl <= stash.until:
+                self.now = before
+            else:
+                stash.until = self.now + command.ttl
+            return True
+        if lives:
+            stash.fate = "voided"
+        else:
+            self.now = before
+        return True
 
     def _give(self, pile: Pile) -> bool:
         self.rows += 1

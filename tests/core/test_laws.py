@@ -5,10 +5,11 @@ something is asked. `tests.core.model` is the judge; it shares no rule with what
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, TypeGuard
+from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,22 +20,29 @@ from tests.core.make import (
     Book,
     annual,
     boundary,
+    capture,
     days,
     deduct,
     drip,
+    fresh_key,
     grant,
     pack,
+    place,
     record,
+    renew,
     spend,
     sweep,
+    void,
 )
 from tests.core.model import FAR, Model, rolled_over, told_by
 from tokentill.core.account import Account
 from tokentill.core.commands import Command, Deduct, Grant, Paid, Spend
 from tokentill.core.journal import DripRow, Row, Transaction, UsageRow
+from tokentill.core.keys import Key
 from tokentill.core.ledger import Decided, Refused, decide
 from tokentill.core.lots import Lot
 from tokentill.core.users import User
+from tokentill.core.values import replace
 
 # -- histories ---------------------------------------------------------------------------------------------------------
 
@@ -48,6 +56,7 @@ class Story:
 
     now: datetime
     cycles: dict[str, int]
+    holds: dict[int, Key] = field(default_factory=dict)
 
 
 def given_now(tokens: int, lives: int | None, ago: int | None, priority: int, cents: int | None) -> Ask:
@@ -78,6 +87,11 @@ def at_once(make: Callable[..., Command], **given: Any) -> Callable[[int], Ask]:
     return lambda tokens: lambda story: make(tokens, **given)
 
 
+def held_now(which: int, ask: Callable[[Key], Command]) -> Ask:
+    """Something about the hold that this history calls `which`; placed or not, ended or not."""
+    return lambda story: ask(story.holds.setdefault(which, fresh_key()))
+
+
 some = st.integers(1, 100)
 grants = st.builds(
     given_now,
@@ -92,12 +106,29 @@ drips = st.builds(dripped_now, st.sampled_from(["a", "b"]), some, st.integers(0,
 capped_drips = st.builds(dripped_now, st.sampled_from(["a", "b"]), some, st.integers(0, 3), st.integers(0, 150))
 spends = st.builds(at_once(spend), st.integers(0, 150)) | st.builds(at_once(record), st.integers(0, 150))
 deductions = st.builds(at_once(deduct), some) | st.builds(at_once(deduct, is_forced=True), some)
+which = st.integers(1, 4)
+lifetimes = st.sampled_from([timedelta(minutes=10), timedelta(hours=1), days(1)])
+placings = st.builds(
+    lambda which, tokens, ttl: held_now(which, lambda key: place(tokens * 10, key=key, ttl=ttl)),
+    which,
+    which,
+    lifetimes,
+)
+renewals = st.builds(
+    lambda which, ttl: held_now(which, lambda key: renew(UUID(bytes=key.value), ttl=ttl)), which, lifetimes
+)
+captures = st.builds(
+    lambda which, tokens, how: held_now(which, lambda key: capture(UUID(bytes=key.value), tokens, on_insufficient=how)),
+    which, st.none() | st.integers(0, 150), st.sampled_from(["record", "refuse"]),
+)  # fmt: skip
+voidings = st.builds(lambda which: held_now(which, lambda key: void(UUID(bytes=key.value))), which)
+holdings = placings | placings | renewals | captures | voidings
 sweeps = st.just(lambda story: sweep())
 givings = grants | packs | drips | capped_drips
-anything = givings | spends | deductions | sweeps
+anything = givings | spends | deductions | sweeps | holdings
 
 forward = st.sampled_from([days(0), days(1), days(5), days(28), days(60), timedelta(hours=1)])
-passing = forward | st.just(-days(3))
+passing = forward | st.just(-days(3)) | st.just(timedelta(minutes=5))
 long = st.sampled_from([days(0), days(5), days(28), days(28), days(60)])  # Long enough for much to die.
 overdrafts = st.sampled_from([0, 0, 40])
 
@@ -147,6 +178,10 @@ def test_the_ledger_does_what_the_rules_say(history: History, overdraft: int) ->
         model = expected or model
         assert book.left == model.left
         assert (book.balance, book.account.debt, book.account.seq) == (model.balance, model.debt, model.rows)
+        assert book.account.last_at == model.now
+        assert {hold.hold_id for hold in book.account.holds} == {
+            hold_id for hold_id, stash in model.stashes.items() if not stash.fate and stash.until > model.now
+        }
 
 
 @given(history=histories(givings, size=12), tokens=st.integers(0, 800))
@@ -343,17 +378,18 @@ def test_a_refusal_changes_nothing(history: History, overdraft: int) -> None:
 
 
 @given(history=histories(), overdraft=overdrafts, tokens=st.integers(0, 400), passed=forward)
-def test_a_spend_is_refused_exactly_when_it_asks_for_more_than_is_alive_and_lent(
+def test_a_spend_is_refused_exactly_when_it_asks_for_more_than_is_alive_not_held_and_lent(
     history: History, overdraft: int, tokens: int, passed: timedelta
 ) -> None:
     account = played(history, overdraft).account
     at = max(account.last_at, NOW) + passed
     alive = sum(lot.remaining for lot in account.lots if lot.expires_at is None or lot.expires_at > at)
+    reach = alive - account.debt - sum(hold.tokens for hold in account.holds if hold.expires_at > at)
 
     decision = decide(account, spend(tokens), at=at)
 
-    assert isinstance(decision, Refused) == (tokens > max(alive - account.debt + overdraft, 0))
-    assert account.available(at) == alive - account.debt
+    assert isinstance(decision, Refused) == (tokens > max(reach + overdraft, 0))
+    assert account.available(at) == reach
     if isinstance(decision, Decided):
         assert decision.account.available(at) >= -overdraft or tokens == 0
 

@@ -1,7 +1,6 @@
 """The ledger: what each command does to an account, and what it refuses."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -29,6 +28,7 @@ from tokentill.core.commands import Command, Paid
 from tokentill.core.journal import Transaction
 from tokentill.core.ledger import BALANCE_MAX, Decided, Refused, _check, decide
 from tokentill.core.reconciliation import CHECKS, Finding
+from tokentill.core.values import replace
 from tokentill.errors import AccountFrozen, AccountNotFound, InsufficientTokens, InvalidAmount, InvalidTime
 
 

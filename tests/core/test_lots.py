@@ -1,6 +1,5 @@
 """Lots: when one can be spent, which burns first, and how a spend draws them down."""
 
-from dataclasses import replace
 from datetime import datetime
 from random import Random
 
@@ -9,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.make import MOMENT, NOW, days, make_lot
-from tokentill.core.lots import Draw, Drawdown, Lot, plan_drawdown
+from tokentill.core.lots import Lot, LotMoves, plan_drawdown
+from tokentill.core.values import replace
 
 
 def burned(*lots: Lot, at: datetime = NOW) -> list[int]:
     """Return the names of the lots in the order in which they burn."""
     everything = sum(lot.remaining for lot in lots)
-    return [draw.lot for draw in plan_drawdown(lots, everything, at=at).draws]
+    return [lot for lot, _ in plan_drawdown(lots, everything, at=at).moves]
 
 
 # -- alive and dead --------------------------------------------------------------------------------------------------
@@ -104,32 +104,37 @@ def test_a_tie_goes_to_the_lot_that_was_opened_first_however_they_arrive(order: 
 # -- drawdown ----------------------------------------------------------------------------------------------------------
 
 
+def drawn(lots: list[Lot], tokens: int) -> tuple[LotMoves, int]:
+    plan = plan_drawdown(lots, tokens, at=NOW)
+    return plan.moves, plan.shortfall_tokens
+
+
 def test_a_spend_takes_no_more_than_it_needs() -> None:
-    assert plan_drawdown([make_lot(1, 100)], 60, at=NOW) == Drawdown((Draw(1, 60),), 0)
+    assert drawn([make_lot(1, 100)], 60) == (((1, -60),), 0)
 
 
 def test_a_spend_goes_on_to_the_next_lot_when_the_first_is_used_up() -> None:
     lots = [make_lot(1, 100, expires_at=NOW + days(1)), make_lot(2, 500)]
 
-    assert plan_drawdown(lots, 150, at=NOW) == Drawdown((Draw(1, 100), Draw(2, 50)), 0)
+    assert drawn(lots, 150) == (((1, -100), (2, -50)), 0)
 
 
 def test_a_spend_that_a_lot_just_covers_leaves_the_next_lot_alone() -> None:
     lots = [make_lot(1, 100, expires_at=NOW + days(1)), make_lot(2, 500)]
 
-    assert plan_drawdown(lots, 100, at=NOW) == Drawdown((Draw(1, 100),), 0)
+    assert drawn(lots, 100) == (((1, -100),), 0)
 
 
 def test_what_no_lot_covers_is_the_shortfall() -> None:
-    assert plan_drawdown([make_lot(1, 100)], 130, at=NOW) == Drawdown((Draw(1, 100),), 30)
+    assert drawn([make_lot(1, 100)], 130) == (((1, -100),), 30)
 
 
 def test_without_lots_everything_is_short() -> None:
-    assert plan_drawdown([], 5, at=NOW) == Drawdown((), 5)
+    assert drawn([], 5) == ((), 5)
 
 
 def test_nothing_draws_on_nothing() -> None:
-    assert plan_drawdown([make_lot(1, 100)], 0, at=NOW) == Drawdown((), 0)
+    assert drawn([make_lot(1, 100)], 0) == ((), 0)
 
 
 lots = st.lists(
@@ -160,7 +165,18 @@ def test_two_spends_draw_what_one_of_both_sizes_draws(lots: list[Lot], first: in
     """Splitting a spend gains nothing and loses nothing."""
 
     def after(lots: list[Lot], tokens: int) -> list[Lot]:
-        taken = {draw.lot: draw.tokens for draw in plan_drawdown(lots, tokens, at=NOW).draws}
+        taken = {lot: -taken for lot, taken in plan_drawdown(lots, tokens, at=NOW).moves}
         return [replace(lot, remaining=lot.remaining - taken.get(lot.lot, 0)) for lot in lots]
 
     assert after(after(lots, first), second) == after(lots, first + second)
+
+
+@given(lots=lots, tokens=st.integers(0, 900))
+def test_what_is_left_is_what_no_move_took(lots: list[Lot], tokens: int) -> None:
+    plan = plan_drawdown(lots, tokens, at=NOW)
+    taken = {lot: -taken for lot, taken in plan.moves}
+
+    assert {lot.lot: lot.remaining for lot in plan.left} == {
+        lot.lot: lot.remaining - taken.get(lot.lot, 0) for lot in lots if lot.remaining != taken.get(lot.lot)
+    }
+    assert sum(taken.values()) + plan.shortfall_tokens == tokens

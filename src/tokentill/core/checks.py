@@ -4,6 +4,7 @@ Each returns the value it was given, checked, or raises an InvalidRequest that s
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -14,11 +15,15 @@ from tokentill.errors import InvalidAmount, InvalidText, InvalidTime
 TOKENS_MAX = 2**53 - 1  # The largest whole number that every JSON reader still tells from its neighbours.
 TEXT_LENGTH_MAX = 2_000
 METADATA_BYTES_MAX = 16_384
+_NOTHING, _COST_MAX = Decimal(0), Decimal(10**12)
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 METADATA_DEPTH_MAX = 50  # Deeper, and some reader of a history page gives up.
 
 
 def whole(value: object, name: str = "tokens", *, minimum: int = 1, maximum: int = TOKENS_MAX) -> int:
     """Return a whole number from `minimum` to `maximum`. Raises: InvalidAmount."""
+    if type(value) is int and minimum <= value <= maximum:
+        return value
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidAmount(f"{name} must be a whole number, not {_shown(value)}.", field=name)
     if not minimum <= value <= maximum:
@@ -28,13 +33,15 @@ def whole(value: object, name: str = "tokens", *, minimum: int = 1, maximum: int
 
 def whole_or_none(value: object, name: str, *, minimum: int = 0, maximum: int = TOKENS_MAX) -> int | None:
     """The same where nothing may be given. Raises: InvalidAmount."""
-    return None if value is None else whole(value, name, minimum=minimum, maximum=maximum)
+    if value is None or (type(value) is int and minimum <= value <= maximum):
+        return value
+    return whole(value, name, minimum=minimum, maximum=maximum)
 
 
 def text_or_none(value: object, name: str, *, length_max: int = TEXT_LENGTH_MAX) -> str | None:
     """Return a text that PostgreSQL can hold, or None. Raises: InvalidText."""
-    if value is None:
-        return None
+    if value is None or (type(value) is str and len(value) <= length_max and value.isascii() and "\x00" not in value):
+        return value
     if not isinstance(value, str):
         raise InvalidText(f"{name} must be a text, not {_shown(value)}.", field=name)
     if len(value) > length_max:
@@ -54,7 +61,7 @@ def text(value: object, name: str, *, length_max: int = TEXT_LENGTH_MAX) -> str:
 
 def is_storable(value: str) -> bool:
     """Whether PostgreSQL's text can hold it."""
-    return "\x00" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
+    return _UNSTORABLE.search(value) is None
 
 
 def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -94,8 +101,11 @@ def depth_of(value: object) -> int:
 
 def moment_or_none(value: object, name: str) -> datetime | None:
     """Return an aware time, or None. Raises: InvalidTime."""
-    if value is None:
-        return None
+    return None if value is None else moment(value, name)
+
+
+def moment(value: object, name: str) -> datetime:
+    """Return an aware time, in UTC. Raises: InvalidTime."""
     if not isinstance(value, datetime):
         raise InvalidTime(f"{name} must be a time, not {_shown(value)}.", field=name)
     if value.tzinfo is None or value.utcoffset() is None:
@@ -113,10 +123,10 @@ def cost_or_none(value: object, name: str = "cost_estimate") -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise InvalidAmount(f"{name} must be a number of cents, not {_shown(value)}.", field=name)
     try:
-        cost = Decimal(value if isinstance(value, int) else str(value))
+        cost = value if type(value) is Decimal else Decimal(value if isinstance(value, int) else str(value))
     except InvalidOperation:
         raise InvalidAmount(f"{name} must be a number of cents, not {_shown(value)}.", field=name) from None
-    if not cost.is_finite() or not 0 <= cost <= 10**12:
+    if not cost.is_finite() or not _NOTHING <= cost <= _COST_MAX:
         raise InvalidAmount(f"{name} must be from 0 to 10^12 cents, not {_shown(value)}.", field=name)
     return round(cost, 6)
 

@@ -6,14 +6,18 @@ A command is a value: who, what, and the key under which it happens once. It has
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
+from uuid import UUID
 
 from tokentill.core.journal import Metadata, Source, TransactionType
 from tokentill.core.keys import Key
 from tokentill.core.lots import PRIORITY_DEFAULT, LotKind
 from tokentill.core.users import User
+from tokentill.core.values import Value
+from tokentill.core.values import field as value_field
 
 OnInsufficient = Literal["refuse", "record"]
 
@@ -83,14 +87,16 @@ class Deduct:
     metadata: Metadata = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spend:
-    """Take an AI operation's tokens. `record`: it has happened, so it is written even into debt."""
+class Spend(Value, frozen=True):
+    """Take an AI operation's tokens. `record`: it has happened, so it is written even into debt.
+
+    With a `hold_id` it captures that hold; only then may `tokens` and `action_type` be None: as the hold says.
+    """
 
     user: User
     key: Key
-    tokens: int
-    action_type: str
+    tokens: int | None
+    action_type: str | None
     on_insufficient: OnInsufficient = "refuse"
     model_used: str | None = None
     input_tokens: int | None = None
@@ -101,8 +107,53 @@ class Spend:
     error_message: str | None = None
     estimated: bool = False
     provider_request_id: str | None = None
-    metadata: Metadata = field(default_factory=dict)
+    metadata: Metadata = value_field(default_factory=dict)
     occurred_at: datetime | None = None  # None: now.
+    hold_id: UUID | None = None
+    aliases: tuple[Key, ...] = ()
+
+
+@lru_cache(maxsize=4096)
+def _hold_id(key: bytes) -> UUID:
+    """Remembered: a hold is asked for its name several times on its way."""
+    return UUID(bytes=key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceHold:
+    """Set tokens aside for a spend whose size is not known yet. Refused when they cannot be reached."""
+
+    user: User
+    key: Key
+    tokens: int
+    action_type: str
+    ttl: timedelta  # From the moment it is decided for.
+    model: str | None = None
+    metadata: Metadata = field(default_factory=dict)
+
+    @property
+    def hold_id(self) -> UUID:
+        """The key names the hold: the holds themselves know what was placed before."""
+        return _hold_id(self.key.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewHold:
+    """Let an open hold live for `ttl` more. Asking again changes little or nothing, so it needs no key."""
+
+    user: User
+    hold_id: UUID
+    ttl: timedelta
+    key: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoidHold:
+    """Free a hold's tokens. Asking again finds nothing left to do, so it needs no key."""
+
+    user: User
+    hold_id: UUID
+    key: None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,4 +175,6 @@ class Redate:
     key: None = None
 
 
-Command = Grant | Drip | Deduct | Spend | Sweep | Redate
+HoldCommand = PlaceHold | RenewHold | VoidHold  # Answered with the hold; the others with a journal row or nothing.
+RowCommand = Grant | Drip | Deduct | Spend | Sweep | Redate
+Command = RowCommand | HoldCommand

@@ -5,7 +5,7 @@ The lot of drip n dies at the start of cycle n + 1 + `rollover_cycles`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 from uuid import UUID
@@ -13,6 +13,7 @@ from uuid import UUID
 from tokentill.core.account import Account, Loss
 from tokentill.core.catalog import CYCLE, Plan
 from tokentill.core.lots import Lot
+from tokentill.core.values import replace
 
 # How far a paid period may begin beside our own count: a year of 366 days, seconds of a checkout, a retried payment.
 BESIDE_MAX = timedelta(days=2)

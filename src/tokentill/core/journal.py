@@ -15,11 +15,13 @@ from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
+from tokentill.core.lots import LotMoves
+from tokentill.core.values import Value
+
 TransactionType = Literal["grant", "purchase", "deduction", "refund", "transfer", "expiration", "opening"]
 Source = Literal["admin", "subscription", "trial", "token_pack", "stripe", "refund", "transfer", "usage", "legacy"]
 RowKind = Literal["transaction", "drip", "usage"]
 
-LotMoves = tuple[tuple[int, int], ...]  # (lot, signed tokens), …
 Metadata = Mapping[str, object]
 
 
@@ -47,7 +49,7 @@ class Transaction:
     reason: str | None = None
     created_by: str | None = None
     metadata: Metadata = field(default_factory=dict)
-    idempotency_key: UUID | None = None
+    idempotency_key: bytes | None = None
     effective_at: datetime
 
     @property
@@ -76,7 +78,7 @@ class DripRow:
     lot_moves: LotMoves
     debt_change: int
     metadata: Metadata = field(default_factory=dict)
-    idempotency_key: UUID | None = None
+    idempotency_key: bytes | None = None
     effective_at: datetime
 
     @property
@@ -84,8 +86,7 @@ class DripRow:
         return "drip"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageRow:
+class UsageRow(Value, frozen=True):
     """An AI operation: balance_after = balance_before − tokens_used. A failed one used 0 tokens."""
 
     user_id: UUID
@@ -106,8 +107,9 @@ class UsageRow:
     debt_change: int
     provider_request_id: str | None
     metadata: Metadata
-    idempotency_key: UUID | None
+    idempotency_key: bytes
     occurred_at: datetime
+    hold_id: UUID | None = None  # The hold that it captured.
 
     @property
     def kind(self) -> RowKind:

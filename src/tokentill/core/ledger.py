@@ -13,23 +13,37 @@ Invariants of every decision (`Decided` checks them):
 * tokens given = tokens held + tokens taken: no row moves a lot by what the balance does not say.
 """
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import assert_never
 
-from tokentill.core.account import Account, Loss
-from tokentill.core.commands import Command, Deduct, Drip, Grant, Redate, Spend, Sweep
+from tokentill.core import hold_rules
+from tokentill.core.account import Account, Loss, open_holds
+from tokentill.core.commands import (
+    Command,
+    Deduct,
+    Drip,
+    Grant,
+    PlaceHold,
+    Redate,
+    RenewHold,
+    Spend,
+    Sweep,
+    VoidHold,
+)
+from tokentill.core.decisions import Decided, Decision, Refused, frozen, too_few
 from tokentill.core.drips import rollover
-from tokentill.core.journal import DripRow, LotMoves, Row, Source, Transaction, UsageRow
-from tokentill.core.lots import Draw, Lot, LotKind, burn_order, plan_drawdown
+from tokentill.core.holds import Hold
+from tokentill.core.journal import DripRow, Source, Transaction, UsageRow
+from tokentill.core.lots import Drawdown, Lot, LotKind, LotMoves, burn_order, plan_drawdown
+from tokentill.core.values import replace
 from tokentill.errors import (
-    AccountFrozen,
     AccountNotFound,
     InsufficientTokens,
     InvalidAmount,
     InvalidTime,
-    TillError,
 )
+
+__all__ = ["BALANCE_MAX", "Decided", "Decision", "Refused", "decide", "expire"]
 
 BALANCE_MAX = 2**53 - 1  # What JSON's numbers and JavaScript can still count.
 
@@ -45,27 +59,10 @@ _SOURCE_OF_KIND: dict[LotKind, Source] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """The account as it becomes, the rows that say so (the last one answers the caller), and the lots they opened."""
-
-    account: Account
-    rows: tuple[Row, ...] = ()
-    opened: tuple[Lot, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """Nothing is written and no key is used."""
-
-    error: TillError
-
-
-Decision = Decided | Refused
-
-
-def decide(account: Account | None, command: Command, *, at: datetime) -> Decision:
+def decide(account: Account | None, command: Command, *, at: datetime, hold: Hold | None = None) -> Decision:
     """Decide `command` against the account as it stands at `at`; None: it has no account yet.
+
+    A command about a hold that is not among the account's open ones is handed it as `hold`; None: there is no such one.
 
     An account's own time never runs backwards: a decision for a moment before its last one is made for that last one.
     """
@@ -75,16 +72,18 @@ def decide(account: Account | None, command: Command, *, at: datetime) -> Decisi
         account = Account.opened(command.user)
     at = max(at, account.last_at)
 
-    decision = _decide(account, command, at)
+    decision = _decide(account, command, hold, at)
     if isinstance(decision, Decided):
         _check(account, decision)
     return decision
 
 
-def _decide(account: Account, command: Command, at: datetime) -> Decision:
+def _decide(account: Account, command: Command, hold: Hold | None, at: datetime) -> Decision:
     match command:
         case Spend():
-            return _decide_spend(account, command, at)
+            if command.hold_id is None:
+                return _decide_spend(account, command, at)
+            return _decide_capture(account, command, account.hold(command.hold_id) or hold, at)
         case Grant():
             return _decide_grant(account, command, at)
         case Drip():
@@ -96,6 +95,12 @@ def _decide(account: Account, command: Command, at: datetime) -> Decision:
             return Decided(account, rows)
         case Redate():
             return Decided(_redated(account, command))
+        case PlaceHold():
+            return hold_rules.place(account, command, account.hold(command.hold_id) or hold, at)
+        case RenewHold():
+            return hold_rules.renew(account, command, account.hold(command.hold_id) or hold, at)
+        case VoidHold():
+            return hold_rules.void(account, command, account.hold(command.hold_id) or hold, at)
         case _:  # pragma: no cover
             assert_never(command)
 
@@ -105,7 +110,7 @@ def expire(account: Account, *, at: datetime) -> tuple[Account, tuple[Transactio
 
     Touches no other lot. The order is that in which they died, whenever somebody looks.
     """
-    due = [lot for lot in account.lots if lot.is_due(at)]
+    due = [lot for lot in account.lots if lot.expires_at is not None and lot.expires_at <= at]
     if not due:
         return account, ()
     rows = []
@@ -113,7 +118,7 @@ def expire(account: Account, *, at: datetime) -> tuple[Account, tuple[Transactio
         assert lot.expires_at is not None
         account, row = _expire_tokens(account, lot, lot.remaining, lot.expires_at)
         rows.append(row)
-    return replace(account, last_at=at), tuple(rows)
+    return replace(account, version=account.version + 1, last_at=at, holds=open_holds(account.holds, at)), tuple(rows)
 
 
 def _expire_tokens(account: Account, lot: Lot, tokens: int, when: datetime) -> tuple[Account, Transaction]:
@@ -138,46 +143,55 @@ def _expire_tokens(account: Account, lot: Lot, tokens: int, when: datetime) -> t
         account,
         seq=row.seq,
         balance=row.balance_after,
-        lots=account.drawn((Draw(lot.lot, tokens),)),
+        lots=account.less(lot.lot, tokens),
         losses=losses,
     )
     return after, row
 
 
-def _decide_spend(account: Account, spend: Spend, at: datetime) -> Decision:
-    refuses = spend.on_insufficient == "refuse"
-    if refuses and account.frozen_at is not None:
-        return _frozen(account)
-    account, expirations = expire(account, at=at)
-    # What was due is gone, so the balance is what is available. A spend of nothing takes nothing, so there is nothing
-    # to refuse: a failed call is recorded in debt, too.
-    if refuses and spend.tokens and spend.tokens > account.balance + account.overdraft_limit:
-        return _too_few(account, spend.tokens, at)
+def _decide_capture(account: Account, capture: Spend, hold: Hold | None, at: datetime) -> Decision:
+    """Free the hold, then spend what the call took: less than was held, as much, or more.
 
-    draws, moves, debt_change = _plan_taking(account, spend.tokens, at)
+    So its own tokens are within reach of this spend and of no other. An expired hold has no tokens left to free: it is
+    captured by a spend like any other.
+    """
+    if hold is None:
+        assert capture.hold_id is not None, capture
+        return hold_rules.not_found(capture.hold_id)
+    if hold.state != "placed":
+        return hold_rules.closed(hold, at)
+    freed = account.with_hold(hold.ended("captured", at), at)
+    decision = _decide_spend(freed, capture, at, hold)
+    if isinstance(decision, Refused):
+        return decision
+    ended = hold.ended("captured", at, decision.rows[-1].seq)
+    return Decided(decision.account, decision.rows, hold=ended, is_hold_changed=True)
+
+
+def _decide_spend(account: Account, spend: Spend, at: datetime, captured: Hold | None = None) -> Decision:
+    tokens, action_type, model_used = spend.tokens, spend.action_type, spend.model_used
+    if captured is not None:  # What the call did not say is as the hold says.
+        tokens = captured.tokens if tokens is None else tokens
+        action_type, model_used = action_type or captured.action_type, model_used or captured.model
+    assert tokens is not None and action_type is not None, spend
+    refuses = spend.on_insufficient == "refuse"
+    if refuses and account.frozen_at is not None and not (captured is not None and captured.is_open(at)):
+        return frozen(account)
+    account, expirations = expire(account, at=at)
+    # What was due is gone, so the balance less what is held is available. A spend of nothing takes nothing, so there is
+    # nothing to refuse: a failed call is recorded in debt, too.
+    if refuses and tokens and tokens > account.balance - account.held(at) + account.overdraft_limit:
+        return too_few(account, tokens, at)
+
+    plan = plan_drawdown(account.lots, tokens, at=at)
+    # By position: this is made for every spend, and names cost three times as much.
     row = UsageRow(
-        user_id=account.user_id,
-        seq=account.seq + 1,
-        action_type=spend.action_type,
-        model_used=spend.model_used,
-        tokens_used=spend.tokens,
-        input_tokens=spend.input_tokens,
-        output_tokens=spend.output_tokens,
-        pools=spend.pools,
-        cost_estimate=spend.cost_estimate,
-        success=spend.success,
-        error_message=spend.error_message,
-        estimated=spend.estimated,
-        balance_before=account.balance,
-        balance_after=account.balance - spend.tokens,
-        lot_moves=moves,
-        debt_change=debt_change,
-        provider_request_id=spend.provider_request_id,
-        metadata=spend.metadata,
-        idempotency_key=spend.key.value,
-        occurred_at=spend.occurred_at or at,
-    )
-    return Decided(_taken(account, row, draws, at), (*expirations, row))
+        account.user_id, account.seq + 1, action_type, model_used, tokens, spend.input_tokens, spend.output_tokens,
+        spend.pools, spend.cost_estimate, spend.success, spend.error_message, spend.estimated, account.balance,
+        account.balance - tokens, plan.moves, plan.shortfall_tokens, spend.provider_request_id, spend.metadata,
+        spend.key.value, spend.occurred_at or at, spend.hold_id,
+    )  # fmt: skip
+    return Decided(_taken(account, row, plan, at), (*expirations, row))
 
 
 def _decide_deduct(account: Account, deduct: Deduct, at: datetime) -> Decision:
@@ -186,7 +200,7 @@ def _decide_deduct(account: Account, deduct: Deduct, at: datetime) -> Decision:
     if not deduct.is_forced and deduct.tokens > account.available(at):
         return Refused(InsufficientTokens(requested_tokens=deduct.tokens, available_tokens=account.available(at)))
 
-    draws, moves, debt_change = _plan_taking(account, deduct.tokens, at)
+    plan = plan_drawdown(account.lots, deduct.tokens, at=at)
     row = Transaction(
         user_id=account.user_id,
         seq=account.seq + 1,
@@ -195,15 +209,15 @@ def _decide_deduct(account: Account, deduct: Deduct, at: datetime) -> Decision:
         token_amount=-deduct.tokens,
         balance_before=account.balance,
         balance_after=account.balance - deduct.tokens,
-        lot_moves=moves,
-        debt_change=debt_change,
+        lot_moves=plan.moves,
+        debt_change=plan.shortfall_tokens,
         reason=deduct.reason,
         created_by=deduct.created_by,
         metadata=deduct.metadata,
         idempotency_key=deduct.key.value,
         effective_at=at,
     )
-    return Decided(_taken(account, row, draws, at), (*expirations, row))
+    return Decided(_taken(account, row, plan, at), (*expirations, row))
 
 
 def _decide_grant(account: Account, grant: Grant, at: datetime) -> Decision:
@@ -317,18 +331,13 @@ def _redated(account: Account, redate: Redate) -> Account:
         else lot
         for lot in account.lots
     )
-    return replace(account, lots=tuple(sorted(lots, key=burn_order)))
+    if lots == account.lots:
+        return account
+    return replace(account, version=account.version + 1, lots=tuple(sorted(lots, key=burn_order)))
 
 
-def _plan_taking(account: Account, tokens: int, at: datetime) -> tuple[tuple[Draw, ...], LotMoves, int]:
-    """Return the draws, the same as lot moves, and by how much the debt grows."""
-    plan = plan_drawdown(account.lots, tokens, at=at)
-    return plan.draws, tuple((draw.lot, -draw.tokens) for draw in plan.draws), plan.shortfall_tokens
-
-
-def _taken(account: Account, row: UsageRow | Transaction, draws: tuple[Draw, ...], at: datetime) -> Account:
-    debt = account.debt + row.debt_change
-    return account.moved(seq=row.seq, balance=row.balance_after, debt=debt, lots=account.drawn(draws), at=at)
+def _taken(account: Account, row: UsageRow | Transaction, plan: Drawdown, at: datetime) -> Account:
+    return account.moved(row.seq, row.balance_after, account.debt + plan.shortfall_tokens, plan.left, at)
 
 
 def _given(account: Account, lot: Lot, at: datetime) -> tuple[Account, LotMoves, int]:
@@ -339,7 +348,7 @@ def _given(account: Account, lot: Lot, at: datetime) -> tuple[Account, LotMoves,
     if left:
         lots = tuple(sorted((*lots, lot.holding(left)), key=burn_order))
     balance, debt = account.balance + lot.granted, account.debt - repaid
-    after = account.moved(seq=lot.lot, balance=balance, debt=debt, lots=lots, at=at)
+    after = account.moved(lot.lot, balance, debt, lots, at)
     return after, ((lot.lot, left),) if left else (), -repaid
 
 
@@ -347,39 +356,29 @@ def _payment_intent(payment_id: str | None) -> str | None:
     return payment_id if payment_id is not None and payment_id.startswith("pi_") else None
 
 
-def _too_few(account: Account, tokens: int, at: datetime) -> Refused:
-    return Refused(
-        InsufficientTokens(
-            requested_tokens=tokens,
-            available_tokens=account.available(at),
-            overdraft_limit=account.overdraft_limit,
-        )
-    )
-
-
 def _too_many(account: Account, tokens: int) -> Refused:
     detail = f"{tokens:,} more tokens would take the balance above {BALANCE_MAX:,}."
     return Refused(InvalidAmount(detail, tokens=tokens, balance=account.balance))
 
 
-def _frozen(account: Account) -> Refused:
-    name = account.user.name
-    return Refused(AccountFrozen(f"{name}'s account is frozen.", user_id=name))
-
-
 def _check(before: Account, decided: Decided) -> None:
     """The laws, for this one step. A failure is our bug: nothing of it may reach the database."""
     after = decided.account
-    seq, balance, debt, moved = before.seq, before.balance, before.debt, 0
+    seq, balance, debt, in_lots = before.seq, before.balance, before.debt, 0
+    for lot in before.lots:
+        in_lots += lot.remaining
     for row in decided.rows:
         seq += 1
-        assert row.seq == seq, (row, seq)
-        assert row.balance_before == balance, (row, balance)
-        row_moved = sum(tokens for _, tokens in row.lot_moves)
-        assert row_moved - row.debt_change == row.balance_after - row.balance_before, row
-        balance, debt, moved = row.balance_after, debt + row.debt_change, moved + row_moved
-    assert (after.seq, after.balance, after.debt) == (seq, balance, debt), (before, decided)
-    held = sum(lot.remaining for lot in after.lots)
-    assert after.debt >= 0 and held - after.debt == after.balance, after
-    assert not (after.debt and after.lots), after
-    assert held - sum(lot.remaining for lot in before.lots) == moved, (before, decided)
+        assert row.seq == seq and row.balance_before == balance, (row, seq, balance)
+        moved = 0
+        for _, tokens in row.lot_moves:
+            moved += tokens
+        assert moved - row.debt_change == row.balance_after - balance, row
+        balance, debt, in_lots = row.balance_after, debt + row.debt_change, in_lots + moved
+    assert after.seq == seq and after.balance == balance and after.debt == debt >= 0, (before, decided)
+    assert in_lots - debt == balance, (before, decided)
+    for lot in after.lots:
+        in_lots -= lot.remaining
+    assert in_lots == 0, (before, decided)  # The lots moved by what the rows say.
+    assert not (debt and after.lots), after
+    assert after.version > before.version or after is before, after  # Or nobody else would see that it has changed.

@@ -24,6 +24,7 @@ Provider = Literal["openai", "anthropic"]
 
 COUNT_MAX = 2**53 - 1
 MICRO = Decimal("0.000001")
+_ONE = Decimal(1)
 
 # Its own context, because a host's `decimal.getcontext()` may be set to a few digits. 60 digits hold any count times
 # any price of up to 40 digits, so the only rounding is the last one.
@@ -402,9 +403,12 @@ def tokens_to_charge(
     Raises: InvalidAmount for a count that is not a whole number from 0 to 2**53 − 1 (also of a failed call: the counts
     are recorded), or for a metered call that succeeded and says nothing about its size.
     """
-    for name, count in (("input_tokens", input_tokens), ("output_tokens", output_tokens), ("tokens_used", tokens_used)):
-        if count is not None:
-            _check_count(name, count)
+    if input_tokens is not None:
+        _check_count("input_tokens", input_tokens)
+    if output_tokens is not None:
+        _check_count("output_tokens", output_tokens)
+    if tokens_used is not None:
+        _check_count("tokens_used", tokens_used)
     if not success:
         return 0
 
@@ -424,6 +428,8 @@ def tokens_to_charge(
             f"The action {action.key!r} is metered: give input_tokens and output_tokens, or tokens_used.",
             action_type=action.key,
         )
+    if action.multiplier == _ONE:
+        return effective_tokens
     # A ratio of integers: Decimal's own product is rounded to the context's digits before it could be rounded up.
     numerator, denominator = action.multiplier.as_integer_ratio()
     return -(-effective_tokens * numerator // denominator)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
-Law = Literal[1, 2, 7]
+Law = Literal[1, 2, 3, 7]
 
 CHECKS: dict[str, tuple[Law, str]] = {
     "chain": (1, "a journal row does not continue the one before it"),
@@ -14,6 +14,7 @@ CHECKS: dict[str, tuple[Law, str]] = {
     "lot": (2, "a lot's remaining tokens are not the sum of its moves"),
     "sum": (2, "what the lots hold, less the debt, is not the balance"),
     "debt": (2, "an account owes tokens while it has an open lot, or its debt is not what its rows say"),
+    "hold": (3, "a hold was captured by no row or not by just one, or a row captured no such hold"),
     "shown": (7, "tokens are shown as spendable that are due, or the other way round"),
 }
 
