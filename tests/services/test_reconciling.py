@@ -18,6 +18,8 @@ def damaged(database: str, clock: Clock) -> Iterator[Till]:
         till.record_token_pack_purchase("alice", "power", session_id="cs_1")
         till.drip_tokens_28day("alice", "sub")
         till.spend("alice", 500_000, "chat_conversation")
+        till.capture("alice", till.hold("alice", 60, "chat_conversation").hold_id, 50)
+        till.hold("alice", 70, "chat_conversation")
         till.grant_tokens("bob", 10)
         till.record_admin_deduction("bob", 30, force=True, reason="chargeback")
         assert till.reconcile().findings == ()
@@ -25,7 +27,23 @@ def damaged(database: str, clock: Clock) -> Iterator[Till]:
 
 
 DAMAGE = {
-    "a usage row is gone": ("DELETE FROM token_usage", {"end", "lot"}),
+    "usage rows are gone": ("DELETE FROM token_usage", {"end", "lot", "hold"}),
+    "a hold's capture was forgotten": (
+        "UPDATE token_holds SET state = 'placed', closed_at = NULL, captured_seq = NULL WHERE state = 'captured'",
+        {"hold"},
+    ),
+    "a hold was captured by hand": (
+        "UPDATE token_holds SET state = 'captured', closed_at = placed_at, captured_seq = 4 WHERE state = 'placed'",
+        {"hold"},
+    ),
+    "a row captured a hold that was never placed": (
+        "UPDATE token_usage SET hold_id = gen_random_uuid() WHERE hold_id IS NULL",
+        {"hold"},
+    ),
+    "a hold was captured by two rows": (
+        "UPDATE token_usage SET hold_id = (SELECT hold_id FROM token_holds WHERE state = 'captured')",
+        {"hold"},
+    ),
     "a row in the middle is gone": ("DELETE FROM token_drips", {"chain", "lot"}),
     "a row was added in the middle": (
         "UPDATE token_transactions SET seq = 40, lot = 40 WHERE transaction_type = 'purchase'",
@@ -82,4 +100,4 @@ def test_progress_reaches_its_end(damaged: Till) -> None:
     proof = damaged.reconcile(on_progress=lambda done, total: steps.append((done, total)))
 
     assert steps[-1][0] == steps[-1][1]
-    assert proof.counts == {"accounts": 2, "lots": 4, "transactions": 4, "drips": 1, "usage": 1}
+    assert proof.counts == {"accounts": 2, "lots": 4, "transactions": 4, "drips": 1, "usage": 2, "holds": 2}

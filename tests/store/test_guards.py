@@ -14,6 +14,7 @@ def books(till: Till) -> str:
     till.grant_tokens(USER, 1_000)
     till.spend(USER, 100, "chat_conversation")
     till.drip_tokens_28day(USER, "sub")
+    till.hold(USER, 10, "chat_conversation")
     return till.url
 
 
@@ -51,12 +52,40 @@ def test_the_service_owns_nothing_and_creates_nothing(books: str) -> None:
         ("UPDATE token_usage SET success = false", "token_usage_failure_is_free"),
         ("UPDATE token_transactions SET transaction_type = 'gift'", "token_transactions_type"),
         ("UPDATE token_transactions SET source = 'nowhere'", "token_transactions_source"),
+        ("UPDATE token_holds SET tokens = 0", "token_holds_tokens_positive"),
+        ("UPDATE token_holds SET state = 'expired'", "token_holds_"),
+        ("UPDATE token_holds SET state = 'voided'", "token_holds_closed_when_ended"),
+        ("UPDATE token_holds SET state = 'captured', closed_at = now()", "token_holds_captured_by_a_row"),
+        ("UPDATE token_holds SET expires_at = placed_at", "token_holds_lifetime_positive"),
     ],
 )
 def test_the_tables_refuse_what_does_not_add_up(books: str, statement: str, constraint: str) -> None:
     with psycopg.connect(books) as conn, pytest.raises(psycopg.errors.CheckViolation) as caught:
         conn.execute(statement.encode())
     assert (caught.value.diag.constraint_name or "").startswith(constraint)
+
+
+def test_no_index_mentions_what_ending_a_hold_changes(books: str) -> None:
+    """Or each capture and each void would have to write to that index, too (it would not be HOT)."""
+    with psycopg.connect(books) as conn:
+        sql = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = 'token_holds'::regclass"
+        indexes = [definition for (definition,) in conn.execute(sql)]
+    assert len(indexes) == 2
+    for column in ("state", "closed_at", "captured_seq"):
+        assert not any(column in definition.partition(" USING ")[2] for definition in indexes)
+
+
+def test_sql_says_of_a_hold_whose_time_is_over_that_it_has_expired(books: str) -> None:
+    with psycopg.connect(books) as conn:
+        sql = "SELECT state FROM token_holds_now"
+        assert conn.execute(sql).fetchone() == ("expired",), "the till's clock stands in the past"
+        conn.execute("UPDATE token_holds SET expires_at = now() + interval '1 hour'")
+        assert conn.execute(sql).fetchone() == ("placed",)
+
+
+def test_the_service_may_not_remove_a_hold(books: str) -> None:
+    with connect(books) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute("DELETE FROM token_holds")
 
 
 def test_a_cycle_cannot_be_dripped_twice_even_by_hand(books: str) -> None:

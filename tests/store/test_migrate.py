@@ -99,6 +99,11 @@ def test_migration_files_are_numbered_without_gaps() -> None:
 
 def test_schema_sql_is_what_the_migrations_leave(database: str) -> None:
     """`make schema` writes it anew."""
+    with psycopg.connect(database) as conn:
+        if conn.info.server_version // 10_000 != 18:
+            pytest.skip(
+                "schema.sql is in PostgreSQL 18's words, as the embedded server says them; others print views otherwise"
+            )
     pg_dump = embedded_files.binaries() / "pg_dump"
 
     assert schema.dump(database, pg_dump=Path(pg_dump)) == schema.FILE.read_text()

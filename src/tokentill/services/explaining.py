@@ -27,13 +27,15 @@ class LotStory:
 class Explanation:
     """The balance as the sum of what the lots have left, less the debt: it adds up, or reconciliation finds it.
 
-    `due_tokens` have expired by `at` and wait for their row; they are in no balance.
+    `due_tokens` have expired by `at` and wait for their row; they are in no balance. `held` are in holds that were
+    open at `at`, as long as they were renewed to live.
     """
 
     at: datetime
     balance: int
     debt: int
     due_tokens: int
+    held: int
     lots: tuple[LotStory, ...]
     entries_count: int
 
@@ -66,6 +68,7 @@ def explain(conn: Conn, user_id: UUID, *, at: datetime | None, now: datetime) ->
         balance=(entries[-1].balance_after if entries else 0) - due_tokens,
         debt=sum(entry.debt_change for entry in entries),
         due_tokens=due_tokens,
+        held=reports.held(conn, user_id, at=at),
         lots=lots,
         entries_count=len(entries),
     )

@@ -23,7 +23,10 @@ class Proof:
 
 
 def reconcile(conn: Conn, *, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Proof:
-    """Prove laws 1, 2 and 7 over all accounts, as of one moment. `on_progress` hears (slices done, slices)."""
+    """Prove laws 1, 2 and 7 over all accounts, and 3 for holds, as of one moment.
+
+    `on_progress` hears (slices done, slices).
+    """
     books.begin_snapshot(conn)
     try:
         counts = books.counts(conn)

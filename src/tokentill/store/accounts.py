@@ -1,30 +1,43 @@
 """Reads and writes `token_accounts` and `token_lots`. Writing is compare-and-set on the account's version."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
 from tokentill.core.account import Account, Loss
+from tokentill.core.holds import Hold
 from tokentill.core.lots import Lot, burn_order
-from tokentill.store.db import Conn, array
+from tokentill.core.values import replace
+from tokentill.store import holds, packing
+from tokentill.store.db import Conn
+
+DrawnLot = tuple[UUID, int, int]  # user_id, lot, what is left of it.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class AccountWrite:
     """One account before and after a batch, and what the batch adds to its lifetime totals."""
 
     before: Account
     after: Account
-    opened: tuple[Lot, ...]
-    tokens_granted: int
-    tokens_used: int
-    cost: Decimal
+    opened: tuple[Lot, ...] = ()
+    tokens_granted: int = 0
+    tokens_used: int = 0
+    cost: Decimal = Decimal(0)
+    is_redated: bool = False  # Whether a lot may end at another time now.
+    holds: dict[UUID, Hold] | None = None  # Placed or changed, as they are by now.
+    placed: frozenset[UUID] = frozenset()  # Those of them that are new.
+
+    def keep_hold(self, hold: Hold, *, is_new: bool) -> None:
+        self.holds = {**(self.holds or {}), hold.hold_id: hold}
+        if is_new:
+            self.placed |= {hold.hold_id}
 
 
 def load(conn: Conn, user_ids: Iterable[UUID]) -> dict[UUID, Account]:
-    """Return those of the accounts that exist, with their open lots.
+    """Return those of the accounts that exist, with their open lots and holds.
 
     Balance and lots come by one statement, so as of one moment: a balance beside lots that another process has drawn on
     since would be an account that never was.
@@ -50,8 +63,14 @@ def load(conn: Conn, user_ids: Iterable[UUID]) -> dict[UUID, Account]:
         if row[9] is not None:
             lots[user_id].append(lot_of(row[9:]))
     losses = _load_losses(conn, list(accounts)) if accounts else {}
+    held = holds.load_open(conn, accounts) if accounts else {}
     return {
-        user_id: replace(account, lots=tuple(sorted(lots[user_id], key=burn_order)), losses=losses.get(user_id, ()))
+        user_id: replace(
+            account,
+            lots=tuple(sorted(lots[user_id], key=burn_order)),
+            losses=losses.get(user_id, ()),
+            holds=held.get(user_id, ()),
+        )
         for user_id, account in accounts.items()
     }
 
@@ -101,7 +120,7 @@ def write(conn: Conn, writes: Sequence[AccountWrite], *, now: datetime) -> bool:
 
     On False the caller must roll back: part of the batch may be in the transaction.
     """
-    ordered = sorted(writes, key=lambda write: write.after.user_id)
+    ordered = sorted(writes, key=lambda write: write.after.user_id.int)
     created = [write for write in ordered if write.before.version == 0]
     updated = [write for write in ordered if write.before.version != 0]
     if created and not _insert_accounts(conn, created, now):
@@ -112,31 +131,44 @@ def write(conn: Conn, writes: Sequence[AccountWrite], *, now: datetime) -> bool:
     return True
 
 
+UPDATE_ACCOUNTS = """
+    UPDATE token_accounts AS a
+       SET balance = n.balance, debt = n.debt, seq = n.seq, version = n.version, last_at = n.last_at,
+           lifetime_tokens_granted = a.lifetime_tokens_granted + n.granted,
+           lifetime_tokens_used = a.lifetime_tokens_used + n.used,
+           lifetime_cost = a.lifetime_cost + n.cost
+      FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[],
+                  %s::timestamptz[], %s::bigint[], %s::bigint[], %s::numeric[])
+        AS n (user_id, expected, version, balance, debt, seq, last_at, granted, used, cost)
+     WHERE a.user_id = n.user_id AND a.version = n.expected
+"""
+UPDATE_LOTS = """
+    UPDATE token_lots AS l
+       SET remaining = n.remaining
+      FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS n (user_id, lot, remaining)
+     WHERE l.user_id = n.user_id AND l.lot = n.lot
+"""
+
+
 def _update_accounts(conn: Conn, writes: Sequence[AccountWrite]) -> bool:
-    sql = """
-        UPDATE token_accounts AS a
-           SET balance = n.balance, debt = n.debt, seq = n.seq, version = n.version + 1, last_at = n.last_at,
-               lifetime_tokens_granted = a.lifetime_tokens_granted + n.granted,
-               lifetime_tokens_used = a.lifetime_tokens_used + n.used,
-               lifetime_cost = a.lifetime_cost + n.cost
-          FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[],
-                      %s::bigint[], %s::bigint[], %s::numeric[])
-            AS n (user_id, version, balance, debt, seq, last_at, granted, used, cost)
-         WHERE a.user_id = n.user_id AND a.version = n.version AND a.user_id = ANY(%s::uuid[])
-    """
-    ids = array(write.after.user_id for write in writes)
-    columns = [
-        ids,
-        array(write.before.version for write in writes),
-        array(write.after.balance for write in writes),
-        array(write.after.debt for write in writes),
-        array(write.after.seq for write in writes),
-        array(write.after.last_at for write in writes),
-        array(write.tokens_granted for write in writes),
-        array(write.tokens_used for write in writes),
-        array(write.cost for write in writes),
+    return conn.execute(UPDATE_ACCOUNTS, account_columns(writes)).rowcount == len(writes)
+
+
+def account_columns(writes: Sequence[AccountWrite]) -> list[packing.Packed]:
+    """Return what UPDATE_ACCOUNTS takes."""
+    assert all(write.after.version > write.before.version for write in writes), "nobody else would see a change"
+    return [
+        packing.uuids([write.after.user_id.bytes for write in writes]),
+        packing.bigints([write.before.version for write in writes]),
+        packing.bigints([write.after.version for write in writes]),
+        packing.bigints([write.after.balance for write in writes]),
+        packing.bigints([write.after.debt for write in writes]),
+        packing.bigints([write.after.seq for write in writes]),
+        packing.moments([write.after.last_at for write in writes]),
+        packing.bigints([write.tokens_granted for write in writes]),
+        packing.bigints([write.tokens_used for write in writes]),
+        packing.numerics([write.cost for write in writes]),
     ]
-    return conn.execute(sql, [*columns, ids]).rowcount == len(writes)
 
 
 def _insert_accounts(conn: Conn, writes: Sequence[AccountWrite], now: datetime) -> bool:
@@ -154,7 +186,7 @@ def _insert_accounts(conn: Conn, writes: Sequence[AccountWrite], now: datetime) 
         [write.after.balance for write in writes],
         [write.after.debt for write in writes],
         [write.after.seq for write in writes],
-        [1] * len(writes),
+        [write.after.version for write in writes],
         [write.after.last_at for write in writes],
         [write.tokens_granted for write in writes],
         [write.tokens_used for write in writes],
@@ -165,23 +197,30 @@ def _insert_accounts(conn: Conn, writes: Sequence[AccountWrite], now: datetime) 
 
 def _write_lots(conn: Conn, writes: Sequence[AccountWrite]) -> None:
     opened: list[tuple[UUID, Lot]] = []
-    drawn: list[tuple[UUID, int, int]] = []
-    redated: list[tuple[UUID, int, datetime | None]] = []
     for write in writes:
-        user_id = write.after.user_id
-        left = {lot.lot: lot for lot in write.after.lots}
-        for lot in write.opened:
-            opened.append((user_id, left.get(lot.lot) or replace(lot, remaining=0)))
-        for lot in write.before.lots:
-            now_left = left.get(lot.lot)
-            remaining = now_left.remaining if now_left else 0
-            if remaining != lot.remaining:
-                drawn.append((user_id, lot.lot, remaining))
-            if now_left is not None and now_left.expires_at != lot.expires_at:
-                redated.append((user_id, lot.lot, now_left.expires_at))
+        if write.opened:
+            left = {lot.lot: lot for lot in write.after.lots}
+            for new in write.opened:
+                opened.append((write.after.user_id, left.get(new.lot) or replace(new, remaining=0)))
     _insert_lots(conn, opened)
-    _update_lots(conn, drawn)
-    _redate_lots(conn, redated)
+    _update_lots(conn, drawn_lots(writes))
+    for write in writes:
+        if write.is_redated:
+            _redate_lots(conn, write)
+
+
+def drawn_lots(writes: Iterable[AccountWrite]) -> list[DrawnLot]:
+    """Return (user_id, lot, what is left of it) for the lots that were there and hold another number of tokens now."""
+    drawn: list[DrawnLot] = []
+    for write in writes:
+        before, after, user_id = write.before.lots, write.after.lots, write.after.user_id
+        if len(before) == len(after) == 1 and before[0].lot == after[0].lot:  # What most spends see.
+            if before[0].remaining != after[0].remaining:
+                drawn.append((user_id, after[0].lot, after[0].remaining))
+            continue
+        left = {lot.lot: lot.remaining for lot in after}
+        drawn += [(user_id, lot.lot, left.get(lot.lot, 0)) for lot in before if left.get(lot.lot, 0) != lot.remaining]
+    return drawn
 
 
 def _insert_lots(conn: Conn, lots: Sequence[tuple[UUID, Lot]]) -> None:
@@ -203,21 +242,24 @@ def _insert_lots(conn: Conn, lots: Sequence[tuple[UUID, Lot]]) -> None:
     conn.execute(sql, [list(column) for column in zip(*rows, strict=True)])
 
 
-def _update_lots(conn: Conn, drawn: Sequence[tuple[UUID, int, int]]) -> None:
-    if not drawn:
-        return
-    sql = """
-        UPDATE token_lots AS l
-           SET remaining = n.remaining
-          FROM unnest(%s::uuid[], %s::bigint[], %s::bigint[]) AS n (user_id, lot, remaining)
-         WHERE l.user_id = n.user_id AND l.lot = n.lot AND l.user_id = ANY(%s::uuid[])
-    """
-    columns = [array(column) for column in zip(*drawn, strict=True)]
-    written = conn.execute(sql, [*columns, columns[0]]).rowcount
-    assert written == len(drawn), (written, drawn)
+def _update_lots(conn: Conn, drawn: Sequence[DrawnLot]) -> None:
+    if drawn:
+        written = conn.execute(UPDATE_LOTS, lot_columns(drawn)).rowcount
+        assert written == len(drawn), (written, drawn)
 
 
-def _redate_lots(conn: Conn, redated: Sequence[tuple[UUID, int, datetime | None]]) -> None:
-    for user_id, lot, expires_at in redated:
-        sql = "UPDATE token_lots SET expires_at = %s WHERE user_id = %s AND lot = %s"
-        conn.execute(sql, [expires_at, user_id, lot])
+def lot_columns(drawn: Sequence[DrawnLot]) -> list[packing.Packed]:
+    """Return what UPDATE_LOTS takes."""
+    return [
+        packing.uuids([user_id.bytes for user_id, _, _ in drawn]),
+        packing.bigints([lot for _, lot, _ in drawn]),
+        packing.bigints([left for _, _, left in drawn]),
+    ]
+
+
+def _redate_lots(conn: Conn, write: AccountWrite) -> None:
+    before = {lot.lot: lot.expires_at for lot in write.before.lots}
+    for lot in write.after.lots:
+        if lot.lot in before and lot.expires_at != before[lot.lot]:
+            sql = "UPDATE token_lots SET expires_at = %s WHERE user_id = %s AND lot = %s"
+            conn.execute(sql, [lot.expires_at, write.after.user_id, lot.lot])

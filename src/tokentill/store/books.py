@@ -1,4 +1,4 @@
-"""Proves the books: laws 1, 2 and 7 over a range of accounts, set by set. Reads only.
+"""Proves the books: laws 1, 2 and 7, and 3 for holds, over a range of accounts, set by set. Reads only.
 
 Each check is one statement that returns what disagrees: nothing, when the books are right.
 """
@@ -92,6 +92,18 @@ _CHECKS = {
          WHERE a.user_id BETWEEN %(first)s AND %(last)s
            AND (a.debt <> coalesce(j.debt, 0) OR (a.debt > 0 AND l.open_lots > 0))
     """,
+    "hold": """
+        SELECT coalesce(h.user_id, u.user_id), coalesce(h.captured_seq, u.seq),
+               CASE WHEN h.hold_id IS NULL THEN format('hold %%s, captured by this row', u.hold_id)
+                    ELSE format('a row that captured hold %%s', h.hold_id) END,
+               CASE WHEN h.hold_id IS NULL THEN 'no such hold, or captured by another row' ELSE 'no such row' END
+          FROM (SELECT user_id, hold_id, captured_seq FROM token_holds
+                 WHERE user_id BETWEEN %(first)s AND %(last)s AND state = 'captured') h
+          FULL JOIN (SELECT user_id, hold_id, seq FROM token_usage
+                      WHERE user_id BETWEEN %(first)s AND %(last)s AND hold_id IS NOT NULL) u
+               ON u.user_id = h.user_id AND u.hold_id = h.hold_id AND u.seq = h.captured_seq
+         WHERE h.hold_id IS NULL OR u.hold_id IS NULL
+    """,
     "shown": """
         SELECT a.user_id, NULL, (coalesce(l.alive, 0) - a.debt)::text, p.vibe_assistant_tokens_remaining::text
           FROM token_accounts a
@@ -119,11 +131,11 @@ def counts(conn: Conn) -> dict[str, int]:
     sql = """
         SELECT (SELECT count(*) FROM token_accounts), (SELECT count(*) FROM token_lots),
                (SELECT count(*) FROM token_transactions), (SELECT count(*) FROM token_drips),
-               (SELECT count(*) FROM token_usage)
+               (SELECT count(*) FROM token_usage), (SELECT count(*) FROM token_holds)
     """
     row = conn.execute(sql).fetchone()
     assert row is not None
-    return dict(zip(("accounts", "lots", "transactions", "drips", "usage"), row, strict=True))
+    return dict(zip(("accounts", "lots", "transactions", "drips", "usage", "holds"), row, strict=True))
 
 
 def check(conn: Conn, first: UUID, last: UUID) -> Iterator[Finding]:

@@ -3,12 +3,9 @@
 Everything runs as the role `till_service`, which cannot change a journal row; only migrations run as `till_owner`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
-from decimal import Decimal
 from typing import LiteralString
-from uuid import UUID
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -23,6 +20,7 @@ from tokentill.errors import (
     TillError,
     UnsafePostgres,
 )
+from tokentill.store import packing
 
 Conn = psycopg.Connection[TupleRow]
 
@@ -46,7 +44,9 @@ def connect(url: str, *, role: str | None = "till_service", autocommit: bool = F
     role does not exist yet.
     """
     try:
-        return psycopg.connect(_conninfo(url, role), autocommit=autocommit, prepare_threshold=2)
+        conn = psycopg.connect(_conninfo(url, role), autocommit=autocommit, prepare_threshold=2)
+        packing.register(conn)
+        return conn
     except psycopg.OperationalError as error:
         # libpq reports a bad startup option as a failed connection, without an SQLSTATE.
         if role is not None and f'role "{role}" does not exist' in str(error):
@@ -55,6 +55,20 @@ def connect(url: str, *, role: str | None = "till_service", autocommit: bool = F
             detail = f"This database user may not act as {role}: as an administrator, GRANT {role} TO it."
             raise BadSetting(detail) from None
         raise DatabaseUnavailable(f"PostgreSQL does not answer: {_one_line(error)}") from error
+
+
+def connect_lane(url: str) -> Conn:
+    """Open a connection for a lane of the engine: transactions begin when told to. Raises as `connect`.
+
+    A lane says the same few things all day, so they are planned once, and for full tables: every way but by the indexes
+    is ruled out, or a plan that was made while a table was empty would go on reading all of it.
+    """
+    conn = connect(url, autocommit=True)
+    conn.execute(
+        "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;"
+        " SET enable_mergejoin = off"
+    )
+    return conn
 
 
 def require_safe(conn: Conn, *, allow_unsafe: bool) -> None:
@@ -99,19 +113,6 @@ def fixed(sql: str) -> LiteralString:
     return sql
 
 
-def array(values: Iterable[UUID | int | Decimal | datetime]) -> str:
-    """Return the values as one array literal, for a parameter that is cast to its type.
-
-    The driver's own arrays quote each element by regular expression, which shows in a batch of a thousand. Nothing that
-    needs quoting can be in these.
-    """
-    return "{" + ",".join([_literal(value) for value in values]) + "}"
-
-
-def _literal(value: UUID | int | Decimal | datetime) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
-
-
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
@@ -124,6 +125,7 @@ def pool(url: str, *, size_max: int = 4) -> ConnectionPool[Conn]:
         min_size=1,
         max_size=size_max,
         timeout=10,
+        configure=packing.register,
         check=ConnectionPool.check_connection,
         open=True,
         name="till-readers",

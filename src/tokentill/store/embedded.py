@@ -22,7 +22,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -34,13 +34,15 @@ import psycopg
 from tokentill.errors import EmbeddedPostgresError
 from tokentill.store.embedded_files import OWNER, Home, binaries, cure, explained
 
-__all__ = ["EmbeddedServer", "binaries", "start"]
+__all__ = ["EmbeddedServer", "binaries", "memory_bytes", "start"]
 
 DATABASE = "tokentill"
 START_SECONDS = 60.0  # How long to wait for another process that is starting the server.
 STOP_SECONDS = 60.0
 READY_SECONDS = 300.0  # After a crash PostgreSQL first replays its log; giving up would make it begin again.
 LOG_BYTES_MAX = 10 * 2**20
+
+NO_SETTINGS: Mapping[str, str] = {}
 
 _WATCH = Path(__file__).with_name("embedded_watch.py")
 
@@ -92,11 +94,14 @@ class EmbeddedServer:
         self.close(wait=True)
 
 
-def start(home: Path, *, bin_dir: Path | None = None) -> EmbeddedServer:
+def start(
+    home: Path, *, bin_dir: Path | None = None, server_settings: Mapping[str, str] = NO_SETTINGS
+) -> EmbeddedServer:
     """Return a share in the server that lives in `home`; make its cluster and start it if need be.
 
-    `bin_dir` chooses the binaries of a system's PostgreSQL instead of the wheel's; a server that runs already is shared
-    whatever it was started from.
+    `bin_dir` chooses the binaries of a system's PostgreSQL instead of the wheel's; `server_settings` are added to the
+    server's own, except that what keeps it durable and to itself stays. A server that runs already is shared whatever
+    it was started from.
 
     Raises: EmbeddedPostgresError, whose message says what to do.
     """
@@ -105,7 +110,7 @@ def start(home: Path, *, bin_dir: Path | None = None) -> EmbeddedServer:
         with _starting(place) as mutex:
             share = _join(place)
             try:
-                _ensure_running(place, bin_dir, mutex)
+                _ensure_running(place, bin_dir, server_settings, mutex)
             except BaseException:
                 os.close(share)
                 raise
@@ -151,7 +156,7 @@ def _join(home: Home) -> int:
     return share
 
 
-def _ensure_running(home: Home, bin_dir: Path | None, mutex: int) -> None:
+def _ensure_running(home: Home, bin_dir: Path | None, server_settings: Mapping[str, str], mutex: int) -> None:
     """Return when the server answers and has our database. The caller holds a share and the start lock."""
     log_start = 0
     has_launched = False
@@ -163,14 +168,14 @@ def _ensure_running(home: Home, bin_dir: Path | None, mutex: int) -> None:
         if not _is_held(home, "watcher.lock"):
             if has_launched:
                 raise EmbeddedPostgresError(f"The embedded PostgreSQL does not start. {_last_words(home, log_start)}")
-            log_start = _launch(home, bin_dir, mutex)
+            log_start = _launch(home, bin_dir, server_settings, mutex)
             has_launched = True
         return False
 
     _wait_until(is_running, READY_SECONDS, lambda: _unready(home, log_start))
 
 
-def _launch(home: Home, bin_dir: Path | None, mutex: int) -> int:
+def _launch(home: Home, bin_dir: Path | None, server_settings: Mapping[str, str], mutex: int) -> int:
     """Start the watcher, who starts the server. Returns where the log of this start begins.
 
     When it returns, the watcher holds its lock, or has failed already.
@@ -183,7 +188,7 @@ def _launch(home: Home, bin_dir: Path | None, mutex: int) -> int:
     if home.log.exists() and home.log.stat().st_size > LOG_BYTES_MAX:
         home.log.replace(home.log.with_name("server.log.1"))
     task = {
-        "command": [str(found / "postgres"), "-D", str(home.data), *_options(home)],
+        "command": [str(found / "postgres"), "-D", str(home.data), *_options(home, server_settings)],
         "identity": home.identity,
         **{name: str(home.folder / name.replace("_", ".")) for name in ("watcher_lock", "server_lock", "users_lock")},
     }
@@ -201,9 +206,18 @@ def _launch(home: Home, bin_dir: Path | None, mutex: int) -> int:
     return log_start
 
 
-def _options(home: Home) -> list[str]:
+def _options(home: Home, more: Mapping[str, str]) -> list[str]:
     """What the server is told on its command line, where nothing in the data directory can overrule it."""
-    settings = {
+    preferred = {
+        "shared_buffers": f"{min(256, max(16, memory_bytes() // 2**20 // 8))}MB",
+        "max_wal_size": "2GB",
+        "checkpoint_timeout": "15min",
+        "wal_compression": "off",
+        "random_page_cost": "1.1",
+        "jit": "off",
+        "logging_collector": "off",  # It writes to the file that it inherits.
+    }
+    fixed = {
         "listen_addresses": "",
         "port": "5432",
         "unix_socket_directories": str(home.socket_dir),
@@ -211,20 +225,14 @@ def _options(home: Home) -> list[str]:
         "fsync": "on",
         "full_page_writes": "on",
         "synchronous_commit": "on",
-        "shared_buffers": f"{min(256, max(16, _memory_bytes() // 2**20 // 8))}MB",
-        "max_wal_size": "2GB",
-        "checkpoint_timeout": "15min",
-        "wal_compression": "off",
-        "random_page_cost": "1.1",
-        "jit": "off",
         "timezone": "UTC",
         "log_timezone": "UTC",
-        "logging_collector": "off",  # It writes to the file that it inherits.
     }
+    settings = {**preferred, **more, **fixed}
     return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
 
-def _memory_bytes() -> int:
+def memory_bytes() -> int:
     """The machine's memory, or the container's where that is less."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     with contextlib.suppress(OSError, ValueError):  # Not there, or "max".

@@ -1,26 +1,28 @@
 """Appends to the three journals, and reads single rows back to answer a repeated request."""
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from msgspec.json import encode as encode_counts
 from psycopg.types.json import Jsonb
 
 from tokentill.core.journal import (
     DripRow,
-    LotMoves,
     Row,
     RowKind,
     Transaction,
     UsageRow,
 )
+from tokentill.core.lots import LotMoves
+from tokentill.core.values import Value, astuple
+from tokentill.store import packing
 from tokentill.store.db import Conn
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(Value, frozen=True):
     """What a committed journal row says: the answer to the request that caused it.
 
     It holds recorded facts only, so a repeated request gets an equal one. `tokens` is signed: positive when the
@@ -36,7 +38,13 @@ class Receipt:
     balance_after: int
     effective_at: datetime
     created_at: datetime
-    is_replay: bool = field(default=False, compare=False)  # Whether this request had been carried out before.
+    is_replay: bool = False  # Whether this request had been carried out before. Two are equal without it.
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Receipt) and astuple(self)[:-1] == astuple(other)[:-1]
+
+    def __hash__(self) -> int:
+        return hash((self.user_id, self.seq))
 
     @property
     def id(self) -> str:
@@ -45,24 +53,19 @@ class Receipt:
 
     @classmethod
     def of(cls, row: Row, *, created_at: datetime) -> "Receipt":
-        match row:
-            case UsageRow():
-                tokens, row_type, effective_at = -row.tokens_used, row.action_type, row.occurred_at
-            case DripRow():
-                tokens, row_type, effective_at = row.drip_amount, "drip", row.effective_at
-            case Transaction():
-                tokens, row_type, effective_at = row.token_amount, row.transaction_type, row.effective_at
+        if isinstance(row, UsageRow):  # First and by position: every spend comes by.
+            return cls(
+                row.user_id, row.seq, "usage", row.action_type, -row.tokens_used, row.balance_before,
+                row.balance_after, row.occurred_at, created_at,
+            )  # fmt: skip
+        if isinstance(row, DripRow):
+            tokens, row_type = row.drip_amount, "drip"
+        else:
+            tokens, row_type = row.token_amount, row.transaction_type
         return cls(
-            user_id=row.user_id,
-            seq=row.seq,
-            kind=row.kind,
-            type=row_type,
-            tokens=tokens,
-            balance_before=row.balance_before,
-            balance_after=row.balance_after,
-            effective_at=effective_at,
-            created_at=created_at,
-        )
+            row.user_id, row.seq, row.kind, row_type, tokens, row.balance_before, row.balance_after, row.effective_at,
+            created_at,
+        )  # fmt: skip
 
 
 _TRANSACTION_COLUMNS = (
@@ -85,31 +88,71 @@ _INSERT_TRANSACTION = (
 )
 _INSERT_DRIP = f"INSERT INTO token_drips ({', '.join(_DRIP_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_DRIP_COLUMNS))})"
 
-_USAGE_COLUMNS = {
-    "user_id": "uuid", "seq": "int8", "action_type": "text", "model_used": "text", "tokens_used": "int8",
-    "input_tokens": "int8", "output_tokens": "int8", "pools": "jsonb", "cost_estimate": "numeric", "success": "bool",
-    "error_message": "text", "estimated": "bool", "balance_before": "int8", "balance_after": "int8",
-    "lot_moves": "int8[]", "debt_change": "int8", "provider_request_id": "text", "idempotency_key": "uuid",
-    "metadata": "jsonb", "occurred_at": "timestamptz", "created_at": "timestamptz",
-}  # fmt: skip
-_COPY_USAGE = f"COPY token_usage ({', '.join(_USAGE_COLUMNS)}) FROM STDIN (FORMAT BINARY)"
+# Rows of usage come a thousand at a time, as one array for each column. Nearly all of them draw on one lot: its number
+# and tokens are columns, and only the others bring their lot_moves, as an array's text.
+INSERT_USAGE = """
+    INSERT INTO token_usage (
+           user_id, seq, action_type, model_used, tokens_used, input_tokens, output_tokens, pools, cost_estimate,
+           success, error_message, estimated, balance_before, balance_after, lot_moves, debt_change,
+           provider_request_id, idempotency_key, metadata, occurred_at, hold_id, created_at)
+    SELECT n.user_id, n.seq, n.action_type, n.model_used, n.tokens_used, n.input_tokens, n.output_tokens, n.pools,
+           n.cost_estimate, n.success, n.error_message, n.estimated, n.balance_before, n.balance_after,
+           CASE WHEN n.lot_moves IS NULL THEN ARRAY[n.lot, n.moved] ELSE n.lot_moves::bigint[] END, n.debt_change,
+           n.provider_request_id, n.idempotency_key, n.metadata, n.occurred_at, n.hold_id, n.created_at
+      FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[],
+                  %s::jsonb[], %s::numeric[], %s::boolean[], %s::text[], %s::boolean[], %s::bigint[], %s::bigint[],
+                  %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::uuid[], %s::jsonb[],
+                  %s::timestamptz[], %s::uuid[], %s::timestamptz[])
+        AS n (user_id, seq, action_type, model_used, tokens_used, input_tokens, output_tokens, pools, cost_estimate,
+              success, error_message, estimated, balance_before, balance_after, lot, moved, lot_moves, debt_change,
+              provider_request_id, idempotency_key, metadata, occurred_at, hold_id, created_at)
+"""
 
 
-def append(conn: Conn, rows: Sequence[tuple[Row, UUID]], *, created_at: datetime) -> None:
-    """Append journal rows; each comes with a fresh id."""
-    financial = [_transaction_params(row, row_id, created_at) for row, row_id in rows if isinstance(row, Transaction)]
-    drips = [_drip_params(row, row_id, created_at) for row, row_id in rows if isinstance(row, DripRow)]
-    usage = [row for row, _ in rows if isinstance(row, UsageRow)]
+def usage_columns(rows: Sequence[UsageRow], created_at: datetime) -> list[packing.Packed]:
+    """Return what INSERT_USAGE takes. Raises: OverflowError when a number is out of range, UnicodeEncodeError."""
+    single = [row.lot_moves[0] if len(row.lot_moves) == 1 else (0, 0) for row in rows]
+    return [
+        packing.uuids([row.user_id.bytes for row in rows]),
+        packing.bigints([row.seq for row in rows]),
+        packing.names([row.action_type for row in rows]),
+        packing.names([row.model_used for row in rows]),
+        packing.bigints([row.tokens_used for row in rows]),
+        packing.bigints_or_nulls([row.input_tokens for row in rows]),
+        packing.bigints_or_nulls([row.output_tokens for row in rows]),
+        packing.jsons([None if row.pools is None else encode_counts(row.pools) for row in rows]),
+        packing.numerics([row.cost_estimate for row in rows]),
+        packing.flags([row.success for row in rows]),
+        packing.texts([row.error_message for row in rows]),
+        packing.flags([row.estimated for row in rows]),
+        packing.bigints([row.balance_before for row in rows]),
+        packing.bigints([row.balance_after for row in rows]),
+        packing.bigints([lot for lot, _ in single]),
+        packing.bigints([tokens for _, tokens in single]),
+        packing.texts([None if len(row.lot_moves) == 1 else _moves(row.lot_moves) for row in rows]),
+        packing.bigints([row.debt_change for row in rows]),
+        packing.texts([row.provider_request_id for row in rows]),
+        packing.uuids([row.idempotency_key for row in rows]),
+        packing.jsons([compact_json(row.metadata).encode() if row.metadata else b"{}" for row in rows]),
+        packing.moments([row.occurred_at for row in rows]),
+        packing.uuids_or_nulls([None if row.hold_id is None else row.hold_id.bytes for row in rows]),
+        packing.moments([created_at] * len(rows)),
+    ]
+
+
+def append(conn: Conn, rows: Sequence[Row], *, new_id: Callable[[], UUID], created_at: datetime) -> None:
+    """Append journal rows; the financial ones get an id of their own."""
+    usage = [row for row in rows if isinstance(row, UsageRow)]
     with conn.cursor() as cursor:
-        if financial:
-            cursor.executemany(_INSERT_TRANSACTION, financial)
-        if drips:
-            cursor.executemany(_INSERT_DRIP, drips)
+        if len(usage) < len(rows):
+            financial = [_transaction_params(row, new_id(), created_at) for row in rows if isinstance(row, Transaction)]
+            if financial:
+                cursor.executemany(_INSERT_TRANSACTION, financial)
+            drips = [_drip_params(row, new_id(), created_at) for row in rows if isinstance(row, DripRow)]
+            if drips:
+                cursor.executemany(_INSERT_DRIP, drips)
         if usage:
-            with cursor.copy(_COPY_USAGE) as copy:
-                copy.set_types(list(_USAGE_COLUMNS.values()))
-                for row in usage:
-                    copy.write_row(_usage_params(row, created_at))
+            cursor.execute(INSERT_USAGE, usage_columns(usage, created_at))
 
 
 def _transaction_params(row: Transaction, row_id: UUID, created_at: datetime) -> list[object]:
@@ -117,7 +160,7 @@ def _transaction_params(row: Transaction, row_id: UUID, created_at: datetime) ->
         row.user_id, row.seq, row_id, row.transaction_type, row.source, row.token_amount, row.balance_before,
         row.balance_after, row.amount_paid_cents, row.currency, row.stripe_payment_intent_id, row.stripe_session_id,
         row.stripe_invoice_id, row.subscription_id, row.token_pack_id, row.lot, _flat(row.lot_moves), row.debt_change,
-        row.reason, Jsonb(dict(row.metadata)), row.created_by, row.idempotency_key, row.effective_at, created_at,
+        row.reason, Jsonb(dict(row.metadata)), row.created_by, _uuid(row.idempotency_key), row.effective_at, created_at,
     ]  # fmt: skip
 
 
@@ -126,21 +169,23 @@ def _drip_params(row: DripRow, row_id: UUID, created_at: datetime) -> list[objec
         row.user_id, row.seq, row_id, row.subscription_id, row.drip_date, row.drip_amount, row.cycle_number,
         row.rollover_from_previous, row.rollover_cycles_count, row.expired_tokens, row.balance_before,
         row.balance_after, row.billing_period_start, row.billing_period_end, row.lot, _flat(row.lot_moves),
-        row.debt_change, Jsonb(dict(row.metadata)), row.idempotency_key, row.effective_at, created_at,
+        row.debt_change, Jsonb(dict(row.metadata)), _uuid(row.idempotency_key), row.effective_at, created_at,
     ]  # fmt: skip
 
 
-def _usage_params(row: UsageRow, created_at: datetime) -> list[object]:
-    pools = None if row.pools is None else Jsonb(dict(row.pools), _compact)
-    return [
-        row.user_id, row.seq, row.action_type, row.model_used, row.tokens_used, row.input_tokens, row.output_tokens,
-        pools, row.cost_estimate, row.success, row.error_message, row.estimated, row.balance_before, row.balance_after,
-        _flat(row.lot_moves), row.debt_change, row.provider_request_id, row.idempotency_key,
-        Jsonb(dict(row.metadata), _compact), row.occurred_at, created_at,
-    ]  # fmt: skip
+def _moves(moves: LotMoves) -> str:
+    return "{" + ",".join([f"{lot},{tokens}" for lot, tokens in moves]) + "}"
 
 
 _compact = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+
+
+def compact_json(value: Mapping[str, object]) -> str:
+    return _compact(dict(value)) if value else "{}"
+
+
+def _uuid(value: bytes | None) -> UUID | None:
+    return None if value is None else UUID(bytes=value)
 
 
 def _flat(moves: LotMoves) -> list[int]:

@@ -1,75 +1,97 @@
 """`token_keys` and `usage_keys`: which requests were carried out, and which journal row answers each."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from tokentill.store.db import Conn, array
+from tokentill.core.journal import RowKind
+from tokentill.core.values import Value
+from tokentill.store import packing
+from tokentill.store.db import Conn
 from tokentill.store.journal import RowRef
 
+KeyRef = tuple[bool, int, bytes]  # Is it usage's (two kinds, two tables), user_id.int, key.
 
-@dataclass(frozen=True, slots=True)
-class UsedKey:
+
+class UsedKey(Value, frozen=True):
     """A key that was used: the request it was used for, and the row that answers it."""
 
     user_id: UUID
-    key: UUID
-    request_hash: UUID
-    row: RowRef
+    key: bytes
+    request_hash: bytes
+    kind: RowKind
+    seq: int
+    created_at: datetime
+
+    @property
+    def row(self) -> RowRef:
+        return RowRef(self.user_id, self.kind, self.seq, self.created_at)
 
 
 def append(conn: Conn, used: Sequence[UsedKey], *, created_at: datetime) -> None:
     """Record keys as used. A key that was used before fails the transaction (UniqueViolation): that is the point."""
-    usage = [key for key in used if key.row.kind == "usage"]
-    financial = [key for key in used if key.row.kind != "usage"]
+    usage = [key for key in used if key.kind == "usage"]
+    financial = [key for key in used if key.kind != "usage"]
     if usage:
-        sql = """
-            INSERT INTO usage_keys (user_id, key, request_hash, seq, created_at)
-            SELECT n.*, %s FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::bigint[]) AS n
-        """
-        conn.execute(sql, [created_at, *_columns(usage)])
+        conn.execute(INSERT_USAGE_KEYS, usage_columns(usage, created_at))
     if financial:
         sql = """
             INSERT INTO token_keys (user_id, key, request_hash, seq, kind, created_at)
             SELECT n.*, %s FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::bigint[], %s::text[]) AS n
         """
-        conn.execute(sql, [created_at, *_columns(financial), [key.row.kind for key in financial]])
+        columns = [
+            packing.uuids([key.user_id.bytes for key in financial]),
+            packing.uuids([key.key for key in financial]),
+            packing.uuids([key.request_hash for key in financial]),
+            packing.bigints([key.seq for key in financial]),
+            [key.kind for key in financial],
+        ]
+        conn.execute(sql, [created_at, *columns])
 
 
-def _columns(keys: Sequence[UsedKey]) -> list[str]:
-    rows = [(key.user_id, key.key, key.request_hash, key.row.seq) for key in keys]
-    return [array(column) for column in zip(*rows, strict=True)]
+INSERT_USAGE_KEYS = """
+    INSERT INTO usage_keys (user_id, key, request_hash, seq, created_at)
+    SELECT n.* FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::bigint[], %s::timestamptz[]) AS n
+"""
 
 
-def find(conn: Conn, refs: Iterable[tuple[bool, UUID, UUID]]) -> dict[tuple[bool, UUID, UUID], UsedKey]:
-    """Return those of the keys that were used. A reference is (is it usage's, user_id, key): two kinds, two tables."""
-    found = {}
-    usage: list[tuple[UUID, UUID]] = []
-    financial: list[tuple[UUID, UUID]] = []
-    for is_usage, user_id, key in refs:
-        (usage if is_usage else financial).append((user_id, key))
-    if usage:
-        sql = """
-            SELECT k.user_id, k.key, k.request_hash, k.seq, k.created_at
-              FROM usage_keys k
-              JOIN unnest(%s::uuid[], %s::uuid[]) AS n (user_id, key) USING (user_id, key)
-             WHERE k.key = ANY(%s::uuid[]) AND k.user_id = ANY(%s::uuid[])
-        """
-        for user_id, key, request_hash, seq, created_at in conn.execute(sql, _pairs(usage)):
-            found[True, user_id, key] = UsedKey(user_id, key, request_hash, RowRef(user_id, "usage", seq, created_at))
-    if financial:
-        sql = """
-            SELECT k.user_id, k.key, k.request_hash, k.seq, k.created_at, k.kind
-              FROM token_keys k
-              JOIN unnest(%s::uuid[], %s::uuid[]) AS n (user_id, key) USING (user_id, key)
-             WHERE k.key = ANY(%s::uuid[]) AND k.user_id = ANY(%s::uuid[])
-        """
-        for user_id, key, request_hash, seq, created_at, kind in conn.execute(sql, _pairs(financial)):
-            found[False, user_id, key] = UsedKey(user_id, key, request_hash, RowRef(user_id, kind, seq, created_at))
+def usage_columns(used: Sequence[UsedKey], created_at: datetime) -> list[packing.Packed]:
+    """Return what INSERT_USAGE_KEYS takes."""
+    return [
+        packing.uuids([key.user_id.bytes for key in used]),
+        packing.uuids([key.key for key in used]),
+        packing.uuids([key.request_hash for key in used]),
+        packing.bigints([key.seq for key in used]),
+        packing.moments([created_at] * len(used)),
+    ]
+
+
+def find(conn: Conn, refs: Iterable[KeyRef]) -> dict[KeyRef, UsedKey]:
+    """Return those of the keys that were used."""
+    wanted = set(refs)
+    found: dict[KeyRef, UsedKey] = {}
+    for is_usage, sql in ((True, _FIND_USAGE), (False, _FIND_FINANCIAL)):
+        pairs = [(user, key) for of_usage, user, key in wanted if of_usage == is_usage]
+        if pairs:
+            keys, users = packing.uuids([key for _, key in pairs]), {user for user, _ in pairs}
+            for user_id, key, request_hash, kind, seq, created_at in conn.execute(sql, [keys, _uuids(users)]):
+                ref = (is_usage, user_id.int, key.bytes)
+                if ref in wanted:  # And not another user's, of the same key.
+                    found[ref] = UsedKey(user_id, key.bytes, request_hash.bytes, kind, seq, created_at)
     return found
 
 
-def _pairs(pairs: list[tuple[UUID, UUID]]) -> list[list[UUID]]:
-    users, keys = [user for user, _ in pairs], [key for _, key in pairs]
-    return [users, keys, keys, users]
+_FIND_USAGE = """
+    SELECT user_id, key, request_hash, 'usage', seq, created_at
+      FROM usage_keys
+     WHERE key = ANY(%s::uuid[]) AND user_id = ANY(%s::uuid[])
+"""
+_FIND_FINANCIAL = """
+    SELECT user_id, key, request_hash, kind, seq, created_at
+      FROM token_keys
+     WHERE key = ANY(%s::uuid[]) AND user_id = ANY(%s::uuid[])
+"""
+
+
+def _uuids(users: Iterable[int]) -> packing.Uuids:
+    return packing.uuids([user.to_bytes(16) for user in users])

@@ -40,16 +40,19 @@ class BalanceReport:
 
 
 def balance(conn: Conn, user_id: UUID, *, at: datetime) -> BalanceReport | None:
-    """Return the account's balance at `at`; None: no account. One statement, so balance and lots agree."""
+    """Return the account's balance at `at`; None: no account. One statement, so balance, lots and holds agree."""
     sql = """
-        SELECT a.user_id, a.external_id, a.email, a.balance - due.tokens AS balance, 0 AS held,
-               a.balance - due.tokens AS available, a.debt, next.at AS next_expiry_at,
+        SELECT a.user_id, a.external_id, a.email, a.balance - due.tokens AS balance, held.tokens AS held,
+               a.balance - due.tokens - held.tokens AS available, a.debt, next.at AS next_expiry_at,
                coalesce(next.tokens, 0)::bigint AS next_expiry_tokens, a.lifetime_tokens_granted,
                a.lifetime_tokens_used, a.lifetime_cost, a.seq
           FROM token_accounts a
          CROSS JOIN (SELECT coalesce(sum(remaining), 0)::bigint AS tokens
                        FROM token_lots
                       WHERE user_id = %(user)s AND expires_at <= %(at)s) due
+         CROSS JOIN (SELECT coalesce(sum(tokens), 0)::bigint AS tokens
+                       FROM token_holds
+                      WHERE user_id = %(user)s AND expires_at > %(at)s AND state = 'placed') held
           LEFT JOIN (SELECT expires_at AS at, sum(remaining) AS tokens
                        FROM token_lots
                       WHERE user_id = %(user)s AND expires_at > %(at)s AND remaining > 0
@@ -60,6 +63,20 @@ def balance(conn: Conn, user_id: UUID, *, at: datetime) -> BalanceReport | None:
     """
     with conn.cursor(row_factory=class_row(BalanceReport)) as cursor:
         return cursor.execute(sql, {"user": user_id, "at": at}).fetchone()
+
+
+def held(conn: Conn, user_id: UUID, *, at: datetime) -> int:
+    """Return how many tokens the holds that were open at `at` set aside."""
+    sql = """
+        SELECT coalesce(sum(tokens), 0)::bigint
+          FROM token_holds
+         WHERE user_id = %(user)s AND expires_at > %(at)s AND placed_at <= %(at)s
+           AND (closed_at IS NULL OR closed_at > %(at)s)
+    """
+    row = conn.execute(sql, {"user": user_id, "at": at}).fetchone()
+    assert row is not None
+    tokens: int = row[0]
+    return tokens
 
 
 def open_lots(conn: Conn, user_id: UUID, *, at: datetime) -> list[Lot]:
@@ -126,7 +143,8 @@ def history(conn: Conn, user_id: UUID, *, limit: int = 50, before_seq: int | Non
                     'model_used', model_used, 'input_tokens', input_tokens, 'output_tokens', output_tokens,
                     'pools', pools, 'cost_estimate', cost_estimate::text, 'success', success,
                     'error_message', error_message, 'estimated', nullif(estimated, false),
-                    'provider_request_id', provider_request_id, 'metadata', nullif(metadata, '{}')))
+                    'hold_id', hold_id, 'provider_request_id', provider_request_id,
+                    'metadata', nullif(metadata, '{}')))
            FROM token_usage
           WHERE user_id = %(user)s AND seq < %(before)s
           ORDER BY seq DESC LIMIT %(limit)s)

@@ -279,6 +279,45 @@ UNION ALL
     token_usage.occurred_at AS effective_at
    FROM public.token_usage;
 
+CREATE TABLE public.token_holds (
+    user_id uuid NOT NULL,
+    hold_id uuid NOT NULL,
+    request_hash uuid NOT NULL,
+    tokens bigint NOT NULL,
+    state text NOT NULL,
+    action_type text NOT NULL,
+    model text,
+    metadata jsonb NOT NULL,
+    placed_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    closed_at timestamp with time zone,
+    captured_seq bigint,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT token_holds_captured_by_a_row CHECK (((state = 'captured'::text) = (captured_seq IS NOT NULL))),
+    CONSTRAINT token_holds_closed_when_ended CHECK (((state = 'placed'::text) = (closed_at IS NULL))),
+    CONSTRAINT token_holds_lifetime_positive CHECK ((placed_at < expires_at)),
+    CONSTRAINT token_holds_state CHECK ((state = ANY (ARRAY['placed'::text, 'captured'::text, 'voided'::text]))),
+    CONSTRAINT token_holds_tokens_positive CHECK ((tokens > 0))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0.05');
+
+CREATE VIEW public.token_holds_now AS
+ SELECT user_id,
+    hold_id,
+    tokens,
+        CASE
+            WHEN ((state = 'placed'::text) AND (expires_at <= statement_timestamp())) THEN 'expired'::text
+            ELSE state
+        END AS state,
+    action_type,
+    model,
+    metadata,
+    placed_at,
+    expires_at,
+    closed_at,
+    captured_seq
+   FROM public.token_holds;
+
 CREATE TABLE public.token_keys (
     user_id uuid NOT NULL,
     key uuid NOT NULL,
@@ -452,6 +491,9 @@ ALTER TABLE ONLY public.token_drips
 ALTER TABLE ONLY public.token_drips
     ADD CONSTRAINT token_drips_pkey PRIMARY KEY (user_id, seq);
 
+ALTER TABLE ONLY public.token_holds
+    ADD CONSTRAINT token_holds_pkey PRIMARY KEY (hold_id, user_id);
+
 ALTER TABLE ONLY public.token_keys
     ADD CONSTRAINT token_keys_pkey PRIMARY KEY (key, user_id);
 
@@ -471,6 +513,8 @@ ALTER TABLE ONLY public.usage_keys
     ADD CONSTRAINT usage_keys_pkey PRIMARY KEY (key, user_id);
 
 CREATE INDEX stripe_events_open_idx ON public.stripe_events USING btree (received_at) WHERE (state = ANY (ARRAY['received'::text, 'failed'::text]));
+
+CREATE INDEX token_holds_user_id_expires_at_idx ON public.token_holds USING btree (user_id, expires_at);
 
 CREATE INDEX token_subscriptions_due_idx ON public.token_subscriptions USING btree (next_drip_at) WHERE (billed_by = 'clock'::text);
 
@@ -518,6 +562,10 @@ GRANT SELECT,INSERT ON TABLE public.token_transactions TO till_service;
 GRANT SELECT,INSERT ON TABLE public.token_usage TO till_service;
 
 GRANT SELECT ON TABLE public.token_history TO till_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.token_holds TO till_service;
+
+GRANT SELECT ON TABLE public.token_holds_now TO till_service;
 
 GRANT SELECT,INSERT ON TABLE public.token_keys TO till_service;
 
