@@ -7,6 +7,7 @@ without it the embedded PostgreSQL is started in a folder of its own.
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,12 @@ from tokentill.store import embedded
 from tokentill.store.migrate import migrate
 
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+
+
+def pytest_configure() -> None:
+    """Where the tests run in the background of a script, interrupts are ignored, and by all that they start as well."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Clock:

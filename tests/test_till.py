@@ -13,6 +13,7 @@ from tokentill import AccountNotFound, IdempotencyConflict, InsufficientTokens, 
 from tokentill.core.catalog import CYCLE
 from tokentill.errors import (
     Conflict,
+    HoldNotFound,
     InvalidAmount,
     InvalidTime,
     InvalidUserId,
@@ -361,7 +362,7 @@ def test_a_callback_that_waits_for_another_answer_is_told_so(till: Till) -> None
         except RuntimeError as error:
             said.append(error)
 
-    with till.context.engine._wake:  # The engine cannot take it before the callback is in place.
+    with till.context.engine._inbox._lock:  # No lane can take it before the callback is in place.
         answer = till.submit(till.asking.spend("ann", 1, "chat_conversation"))
         answer.add_done_callback(again)
     answer.result()
@@ -373,7 +374,7 @@ def test_a_callback_that_waits_for_another_answer_is_told_so(till: Till) -> None
 def test_one_purchase_told_by_several_names_at_once_is_one(till: Till) -> None:
     """All in one batch, and then each name alone."""
     asked = [("pi_1", "cs_1"), ("pi_1", None), ("pi_2", "cs_1")]
-    with till.context.engine._wake:
+    with till.context.engine._inbox._lock:  # So that one batch takes them all.
         answers = [
             till.submit(till.asking.purchase("ann", "power", payment_intent_id=intent, session_id=session))
             for intent, session in asked
@@ -388,7 +389,7 @@ def test_one_purchase_told_by_several_names_at_once_is_one(till: Till) -> None:
 
 def test_a_name_that_a_repeat_teaches_is_known_to_its_neighbours(till: Till) -> None:
     till.record_token_pack_purchase("ann", "power", session_id="cs_1")
-    with till.context.engine._wake:
+    with till.context.engine._inbox._lock:  # So that one batch takes them all.
         answers = [
             till.submit(till.asking.purchase("ann", "power", payment_intent_id="pi_1", session_id="cs_1")),
             till.submit(till.asking.purchase("ann", "power", payment_intent_id="pi_1")),
@@ -396,3 +397,80 @@ def test_a_name_that_a_repeat_teaches_is_known_to_its_neighbours(till: Till) -> 
 
     assert len({answer.result() for answer in answers}) == 1
     assert till.balance("ann").balance == 2_000_000
+
+
+# -- holds -------------------------------------------------------------------------------------------------------------
+
+
+def test_tokens_are_set_aside_and_captured(till: Till, clock: Clock) -> None:
+    till.grant_tokens("ann", 1_000)
+
+    hold = till.hold("ann", 400, "chat_conversation", ttl=timedelta(minutes=1), model="gpt-5", metadata={"chat": 7})
+    assert (hold.state, hold.expires_at) == ("placed", START + timedelta(minutes=1))
+    assert till.holds("ann") == [hold]
+    explained = till.explain("ann")
+    assert (explained.balance, explained.held) == (1_000, 400)
+    clock.advance(seconds=30)
+    receipt = till.capture("ann", hold.hold_id, 250, input_tokens=200, output_tokens=50, cost_estimate="0.5")
+
+    assert (receipt.type, receipt.tokens, receipt.balance_after) == ("chat_conversation", -250, 750)
+    detail = till.history("ann")[0].detail
+    assert (detail["hold_id"], detail["model_used"]) == (str(hold.hold_id), "gpt-5")
+    assert till.holds("ann") == []
+    (closed,) = till.holds("ann", include_closed=True)
+    assert (closed.state, closed.captured_seq, closed.closed_at) == ("captured", 2, clock.now)
+    assert closed.metadata == {"chat": 7}
+    assert (till.explain("ann").held, till.explain("ann", at=START).held) == (0, 400)
+
+
+def test_a_hold_is_named_by_its_id_in_any_form(till: Till) -> None:
+    till.grant_tokens("ann", 1_000)
+    hold = till.hold("ann", 1, "chat_conversation")
+
+    found = [till.find_hold("ann", which) for which in (hold.hold_id, str(hold.hold_id), hold.hold_id.hex, hold.id)]
+
+    assert found == [hold] * 4
+    for which in ("", "nonsense", hold.id.replace("hold_", "hold_f"), "hold_" + "0" * 64, 7, None, UUID(int=7)):
+        with pytest.raises(HoldNotFound):
+            till.find_hold("ann", which)  # type: ignore[arg-type]  # the world sends anything
+
+
+def test_a_callers_uuid7_is_the_holds_id(till: Till) -> None:
+    till.grant_tokens("ann", 1_000)
+    key = "0198c9f0-6c1e-7a4b-9d39-3f0f6f1f5a11"
+
+    assert till.hold("ann", 1, "chat_conversation", idempotency_key=key).hold_id == UUID(key)
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 86_401, True, 1.5, "60", None, timedelta(0), timedelta(hours=25)])
+def test_a_hold_lives_from_a_second_to_a_day(till: Till, ttl: object) -> None:
+    till.grant_tokens("ann", 1_000)
+
+    with pytest.raises(InvalidTime):
+        till.hold("ann", 1, "chat_conversation", ttl=ttl)  # type: ignore[arg-type]  # the world sends anything
+    for lives in (1, 86_400, timedelta(seconds=1.5)):
+        till.hold("ann", 1, "chat_conversation", ttl=lives)
+
+
+def test_a_capture_is_charged_as_told_or_by_the_actions_rule_or_in_full(till: Till) -> None:
+    till.grant_tokens("ann", 10_000)
+
+    def captured(action: str = "chat_conversation", tokens: int | None = None, **details: object) -> int:
+        return -till.capture("ann", till.hold("ann", 400, action).hold_id, tokens, **details).tokens
+
+    assert captured() == 400
+    assert captured(tokens=7) == 7
+    assert captured(tokens=0) == 0
+    assert captured(input_tokens=100, output_tokens=20) == 120
+    assert captured(pools={"input_uncached": 90, "output_text": 9}) == 99
+    assert captured(pools={"input_uncached": 90, "output_text": 9}, tokens=7) == 7
+    assert captured("image_generation", input_tokens=100) == 25
+    assert captured("image_generation") == 400
+    assert captured("image_generation", input_tokens=100, action_type="chat_conversation") == 100
+    assert captured(success=False, input_tokens=100) == 0
+    with pytest.raises(HoldNotFound):
+        till.capture("ann", UUID(int=7), input_tokens=1)
+    with pytest.raises(InvalidRequest):
+        captured(on_insufficient="ignore")
+    with pytest.raises(TypeError):
+        captured(colour="red")

@@ -14,10 +14,10 @@ code, build a command and await it:
 A user is named by a UUID or by any text of up to 255 characters. Tokens are whole numbers; times are aware.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 from uuid import UUID
 
 from psycopg import Connection
@@ -26,23 +26,24 @@ from psycopg_pool import ConnectionPool
 
 from tokentill.core import checks
 from tokentill.core.catalog import EXAMPLE, Catalog
-from tokentill.core.commands import Command
+from tokentill.core.commands import HoldCommand, RowCommand
 from tokentill.core.companions import Audited, Companion, ProfileSeen
 from tokentill.core.drips import Subscription
+from tokentill.core.holds import TTL_DEFAULT, HoldReceipt
 from tokentill.core.lots import Lot
 from tokentill.core.pricing import AiAction
 from tokentill.core.users import User
 from tokentill.engine import Answer, Engine
-from tokentill.errors import AccountNotFound, UnknownPlan
+from tokentill.errors import AccountNotFound, HoldNotFound, UnknownPlan
 from tokentill.ids import Uuid7s, utc_now
 from tokentill.services import dripping, explaining, receiving, reconciling
-from tokentill.services.asking import Asking, Who, signed
+from tokentill.services.asking import Asking, Ttl, WhichHold, Who, hold_of, signed
 from tokentill.services.context import Context
 from tokentill.services.dripping import DripRun
 from tokentill.services.explaining import Explanation
 from tokentill.services.reconciling import Proof
 from tokentill.settings import Settings
-from tokentill.store import actions, db, embedded, migrate, reports
+from tokentill.store import actions, db, embedded, holds, migrate, reports
 from tokentill.store.inbox import InboxEvent
 from tokentill.store.journal import Receipt
 from tokentill.store.reports import BalanceReport, Entry
@@ -59,9 +60,12 @@ class Till:
         clock: Callable[[], datetime] = utc_now,
         new_id: Callable[[], UUID] | None = None,
         allow_unsafe: bool = False,
+        engine_of: Callable[..., Engine] = Engine,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         """Open a till on a migrated database. `clock` and `new_id` (UUIDv7s) are where time and ids come from.
+
+        `engine_of` makes the engine: a `RoutedEngine` where this till is one worker's of several.
 
         Raises: DatabaseUnavailable, SchemaMissing, SchemaNewer, UnsafePostgres.
         """
@@ -75,9 +79,15 @@ class Till:
             self._actions: Mapping[str, AiAction] = actions.load(conn)
         self._on_close = on_close
         pool: ConnectionPool[Connection[TupleRow]] = db.pool(url)
-        engine = Engine(lambda: db.connect(url), clock=clock, new_id=new_id)
+        engine = engine_of(lambda: db.connect_lane(url), clock=clock, new_id=new_id)
         self.context = Context(engine=engine, pool=pool, catalog=catalog, clock=clock, new_id=new_id)
-        self.asking = Asking(catalog=catalog, actions=self._actions_in_force, new_id=new_id, clock=clock)
+        self.asking = Asking(
+            catalog=catalog,
+            actions=self._actions_in_force,
+            new_id=new_id,
+            clock=clock,
+            action_of_hold=lambda user, hold_id: self.find_hold(user, hold_id).action_type,
+        )
 
     @classmethod
     def connect(
@@ -88,6 +98,7 @@ class Till:
         catalog: Catalog = EXAMPLE,
         clock: Callable[[], datetime] = utc_now,
         new_id: Callable[[], UUID] | None = None,
+        engine_of: Callable[..., Engine] = Engine,
     ) -> Self:
         """Open the till at `url`, else at TILL_DATABASE_URL, else on the embedded PostgreSQL, which is started.
 
@@ -98,11 +109,14 @@ class Till:
         settings = settings or Settings.read()
         url = url or settings.database_url
         if url is not None:
-            return cls(url, catalog=catalog, clock=clock, new_id=new_id, allow_unsafe=settings.allow_unsafe_postgres)
+            is_unsafe = settings.allow_unsafe_postgres
+            return cls(url, catalog=catalog, clock=clock, new_id=new_id, allow_unsafe=is_unsafe, engine_of=engine_of)
         server = embedded.start(settings.home, bin_dir=settings.pg_bin)
         try:
             migrate.migrate(server.url)
-            return cls(server.url, catalog=catalog, clock=clock, new_id=new_id, on_close=server.close)
+            return cls(
+                server.url, catalog=catalog, clock=clock, new_id=new_id, engine_of=engine_of, on_close=server.close
+            )  # fmt: skip
         except BaseException:
             server.close()
             raise
@@ -123,9 +137,19 @@ class Till:
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
-    def submit(self, command: Command, *, companions: tuple[Companion, ...] = ()) -> Answer:
+    @overload
+    def submit(self, command: RowCommand, *, companions: tuple[Companion, ...] = ()) -> Answer[Receipt | None]: ...
+
+    @overload
+    def submit(self, command: HoldCommand, *, companions: tuple[Companion, ...] = ()) -> Answer[HoldReceipt]: ...
+
+    def submit(self, command: Any, *, companions: tuple[Companion, ...] = ()) -> Answer[Any]:
         """Ask for a command that `asking` built; the answer can be awaited, or blocked on with `.result()`."""
-        return self.context.engine.submit(command, at=self.clock(), companions=companions)
+        return self.context.engine.submit(command, companions=companions)
+
+    def submit_many(self, commands: Sequence[RowCommand]) -> list[Answer[Receipt | None]]:
+        """Ask for many commands at once, in this order; each has its own answer, Overloaded if it must be."""
+        return self.context.engine.submit_many(commands)
 
     def grant_tokens(
         self,
@@ -268,6 +292,56 @@ class Till:
         """
         return self._carry_out(self.asking.spend(user, tokens, action_type, **details))
 
+    def hold(
+        self,
+        user: Who,
+        tokens: int,
+        action_type: str,
+        *,
+        ttl: Ttl = TTL_DEFAULT,
+        model: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> HoldReceipt:
+        """Set tokens aside for a call whose size is not known yet, for `ttl` (10 minutes; 1 second to 24 hours).
+
+        No other spend that may be refused can reach them. A hold that nobody ends frees itself by time. Repeated with
+        the same key, the hold is answered as it stands.
+
+        Raises: InsufficientTokens, AccountNotFound, AccountFrozen, UnknownAction, InvalidRequest, IdempotencyConflict.
+        """
+        command = self.asking.hold(
+            user, tokens, action_type, ttl=ttl, model=model, metadata=metadata, idempotency_key=idempotency_key
+        )
+        return self._about_hold(command)
+
+    def renew(self, user: Who, hold_id: WhichHold, *, ttl: Ttl = TTL_DEFAULT) -> HoldReceipt:
+        """Let an open hold live for `ttl` from now, if it would not live longer anyway. Safe to repeat.
+
+        Raises: HoldNotFound, HoldClosed, AccountFrozen, AccountNotFound, InvalidRequest.
+        """
+        return self._about_hold(self.asking.renew(user, hold_id, ttl=ttl))
+
+    def capture(self, user: Who, hold_id: WhichHold, tokens: int | None = None, **details: Any) -> Receipt:
+        """Spend what a hold was placed for: less, as much, or more than was held; the rest is free again.
+
+        `tokens` are taken as they are; without them, `input_tokens` and `output_tokens` are charged by the action's
+        rule; without any of these, all that was held. `details` are those of `spend`, and `action_type`, which is the
+        hold's unless given. What was held too little is recorded even into debt; `on_insufficient="refuse"` refuses it.
+        Captured twice, a hold answers the first capture; an expired one is captured by a spend like any other.
+
+        Raises: HoldNotFound, HoldClosed when it was voided, InsufficientTokens, AccountFrozen, AccountNotFound,
+        UnknownAction, InvalidRequest, IdempotencyConflict.
+        """
+        return self._carry_out(self.asking.capture(user, hold_id, tokens, **details))
+
+    def void(self, user: Who, hold_id: WhichHold) -> HoldReceipt:
+        """Free a hold's tokens. Safe to repeat; one that has expired is free already.
+
+        Raises: HoldNotFound, HoldClosed when it was captured, AccountNotFound, InvalidRequest.
+        """
+        return self._about_hold(self.asking.void(user, hold_id))
+
     def adjust_tokens(
         self, user: Who, tokens: int, *, reason: str, created_by: str, idempotency_key: str | None = None,
         force: bool = False,
@@ -311,6 +385,23 @@ class Till:
         with self.context.connection() as conn:
             return reports.open_lots(conn, User.of(user).user_id, at=self.clock())
 
+    def holds(self, user: Who, *, include_closed: bool = False) -> list[HoldReceipt]:
+        """Return the account's open holds, or all of them, oldest first. Raises: AccountNotFound."""
+        report = self.balance(user)
+        with self.context.connection() as conn:
+            who = User(report.user_id, report.external_id)
+            return holds.listed(conn, who, at=self.clock(), include_closed=include_closed)
+
+    def find_hold(self, user: Who, hold_id: WhichHold) -> HoldReceipt:
+        """Return one hold as it is now, open or not. Raises: HoldNotFound."""
+        who = User.of(user)
+        held = hold_of(who, hold_id)
+        with self.context.connection() as conn:
+            found = holds.one(conn, who.user_id, held, at=self.clock())
+        if found is None:
+            raise HoldNotFound(f"{who.name} has no hold {held}.", hold_id=str(held))
+        return found
+
     def history(self, user: Who, *, limit: int = 50, before_seq: int | None = None) -> list[Entry]:
         """Return the latest journal rows, newest first; pass the last one's seq to go on. Raises: AccountNotFound."""
         self.balance(user)
@@ -328,18 +419,25 @@ class Till:
             return explaining.explain(conn, User.of(user).user_id, at=at, now=self.clock())
 
     def reconcile(self, *, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Proof:
-        """Prove laws 1, 2 and 7 over every account. Changes nothing."""
+        """Prove laws 1, 2 and 7 over every account, and 3 for holds. Changes nothing."""
         with self.context.connection() as conn:
             return reconciling.reconcile(conn, on_progress=on_progress)
 
     # -- within ------------------------------------------------------------------------------------------------------
 
-    def _carry_out(self, command: Command, *beside: Companion) -> Receipt:
-        if self.context.engine.is_own_thread:
-            raise RuntimeError("A callback of an answer cannot wait for another one: use submit(), or another thread.")
+    def _carry_out(self, command: RowCommand, *beside: Companion) -> Receipt:
+        self._require_other_thread()
         receipt = self.submit(command, companions=beside).result()
         assert receipt is not None, command
         return receipt
+
+    def _about_hold(self, command: HoldCommand) -> HoldReceipt:
+        self._require_other_thread()
+        return self.submit(command).result()
+
+    def _require_other_thread(self) -> None:
+        if self.context.engine.is_own_thread:
+            raise RuntimeError("A callback of an answer cannot wait for another one: use submit(), or another thread.")
 
     def _give_cycle(
         self,

@@ -14,6 +14,11 @@ A story's line is one request, and what comes after `->` is its answer (several,
     spend KEY TOKENS                       an AI call that is asked for first: refused if there are too few
     track KEY TOKENS [failed]              an AI call that has been made: it is recorded in any case
     deduct KEY TOKENS [forced]             an admin takes tokens away
+    hold KEY TOKENS [for MINUTES]          tokens set aside for an AI call, by default for 10 minutes
+    renew KEY [for MINUTES]                the hold lives longer
+    capture KEY [TOKENS] [or nothing]      the call is over and took so many; `or nothing`: refuse what is not there
+    void KEY                               the call is off
+    holds                                  the holds that are open
     sweep                                  write off what is due; reads never show it, so nobody has to
     restart                                the process ends and another one starts
     balance, lots                          what a member sees
@@ -23,14 +28,16 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 from tests.conftest import Clock
 from tokentill import Till, TillError
 from tokentill.core.catalog import EXAMPLE, Catalog
+from tokentill.core.holds import TTL_DEFAULT, HoldReceipt
 from tokentill.errors import InsufficientTokens
 from tokentill.store.journal import Receipt
 from tokentill.store.reports import Entry
@@ -70,6 +77,7 @@ class Player:
         self.catalog = EXAMPLE
         self.till = self._open()
         self.lots: dict[int, str] = {}
+        self.holds: dict[str, UUID] = {}
         self.seen = 0  # The last journal row that the story has been told of.
 
     def _open(self) -> Till:
@@ -126,6 +134,22 @@ class Player:
                 return self._told(
                     till.record_admin_deduction(WHO, int(tokens), force=bool(forced), idempotency_key=key)
                 )
+            case ["hold", key, tokens, *length]:
+                hold = till.hold(WHO, int(tokens), "chat_conversation", ttl=_ttl(length), idempotency_key=key)
+                self.holds[key] = hold.hold_id
+                return "" if not hold.is_replay else self._shown(hold)
+            case ["renew", key, *length]:
+                return self._shown(till.renew(WHO, self.holds[key], ttl=_ttl(length)))
+            case ["capture", key, "or", "nothing"]:
+                return self._told(till.capture(WHO, self.holds[key], on_insufficient="refuse"))
+            case ["capture", key, tokens, "or", "nothing"]:
+                return self._told(till.capture(WHO, self.holds[key], int(tokens), on_insufficient="refuse"))
+            case ["capture", key, *tokens]:
+                return self._told(till.capture(WHO, self.holds[key], int(tokens[0]) if tokens else None))
+            case ["void", key]:
+                return self._shown(till.void(WHO, self.holds[key]))
+            case ["holds"]:
+                return "; ".join(self._shown(hold) for hold in till.holds(WHO)) or "none"
             case ["sweep"]:
                 swept = till.sweep(WHO)
                 return self._deaths(swept) if swept else "nothing was due"
@@ -153,6 +177,11 @@ class Player:
         told = self._told(receipt)
         return told if told != f"{self.lots[receipt.seq]} {receipt.tokens:,}" else ""
 
+    def _shown(self, hold: HoldReceipt) -> str:
+        name = next(key for key, hold_id in self.holds.items() if hold_id == hold.hold_id)
+        until = f" until {hold.expires_at:%H:%M:%S}" if hold.state == "placed" else ""
+        return f"{name} {hold.tokens:,} {hold.state}{until}"
+
     def _told(self, receipt: Receipt) -> str:
         """Say which lots the row moved, and by the way who died before it."""
         entry = self._entry(receipt)
@@ -175,6 +204,10 @@ class Player:
 
 def _moment(words: list[str]) -> datetime:
     return datetime.fromisoformat(" ".join(words)).replace(tzinfo=UTC)
+
+
+def _ttl(words: list[str]) -> timedelta:
+    return timedelta(minutes=int(words[1])) if words else TTL_DEFAULT
 
 
 def _pairs(words: list[str]) -> list[tuple[str, str]]:

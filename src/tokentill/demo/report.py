@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from tokentill.core.lots import Lot
 from tokentill.core.users import User
+from tokentill.core.values import asdict
 from tokentill.demo import queries
 from tokentill.demo.acts import Member
 from tokentill.demo.queries import Asked

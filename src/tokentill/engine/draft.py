@@ -7,192 +7,227 @@ then answers. If the write fails because somebody else was faster, the draft is 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
+from decimal import Context
+from typing import Any
 from uuid import UUID
 
 from tokentill.core.account import Account
-from tokentill.core.commands import Command, Grant, Spend
+from tokentill.core.commands import Command, Grant, PlaceHold, RenewHold, Spend, VoidHold
 from tokentill.core.companions import Companion
+from tokentill.core.holds import Hold, HoldReceipt
 from tokentill.core.journal import Row, UsageRow
-from tokentill.core.keys import Key
+from tokentill.core.keys import Key, used_for_another
 from tokentill.core.ledger import Decided, Refused, decide
-from tokentill.core.lots import Lot
+from tokentill.core.values import replace
 from tokentill.engine.answers import Answer
-from tokentill.errors import IdempotencyConflict, TillError
+from tokentill.errors import TillError
 from tokentill.store.accounts import AccountWrite
-from tokentill.store.journal import RowRef
-from tokentill.store.keys import UsedKey
+from tokentill.store.holds import HoldRef
+from tokentill.store.keys import KeyRef, UsedKey
 
-KeyRef = tuple[bool, UUID, UUID]  # is it usage's, user_id, key
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A command on its way, with the moment it is decided for and what must be written beside it."""
-
-    command: Command
-    at: datetime
-    companions: tuple[Companion, ...]
-    answer: Answer
-
-    @property
-    def user_id(self) -> UUID:
-        return self.command.user.user_id
-
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """Under which it happens once: its own key, and other names of the same fact."""
-        command = self.command
-        if command.key is None:
-            return ()
-        return (command.key, *command.aliases) if isinstance(command, Grant) else (command.key,)
-
-    @property
-    def key_refs(self) -> list[KeyRef]:
-        is_usage = isinstance(self.command, Spend)
-        return [(is_usage, self.user_id, key.value) for key in self.keys]
+_EXACT = Context(prec=60)  # For adding up costs. Its own, because a host's may be set to a few digits.
 
 
-@dataclass(slots=True)
-class Touched:
-    """One account in the draft: as it was, as it is now, and what was written for it so far."""
-
-    before: Account
-    after: Account
-    opened: list[Lot] = field(default_factory=list)
-    tokens_granted: int = 0
-    tokens_used: int = 0
-    cost: Decimal = Decimal(0)
-
-    def add(self, decided: Decided) -> None:
-        self.after = decided.account
-        self.opened += decided.opened
-        for row in decided.rows:
-            if isinstance(row, UsageRow):
-                self.tokens_used += row.tokens_used
-                self.cost += row.cost_estimate or 0
-        self.tokens_granted += sum(lot.granted for lot in decided.opened)
-
-    def as_write(self) -> AccountWrite:
-        return AccountWrite(
-            before=self.before,
-            after=self.after,
-            opened=tuple(self.opened),
-            tokens_granted=self.tokens_granted,
-            tokens_used=self.tokens_used,
-            cost=self.cost,
-        )
+_ABOUT_HOLDS = (Spend, PlaceHold, RenewHold, VoidHold)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answering:
-    """A key that this batch uses: for which request, and the row that answers it."""
+class Request(Answer[Any]):
+    """A command on its way: what its caller waits for, and what must be written beside it.
 
-    request_hash: UUID
-    row: Row
+    `at` is the moment it is decided for; None: that of its batch.
+    """
+
+    __slots__ = ("at", "command", "companions", "hold_ref", "key_refs", "keys", "user_id")
+
+    def __init__(self, command: Command, at: datetime | None, companions: tuple[Companion, ...]) -> None:
+        self.state = "waiting"
+        self.receipt = self.error = self.callbacks = self.sleepers = None
+        self.command = command
+        self.at = at
+        self.companions = companions
+        self.user_id: UUID = command.user.user_id
+        self.hold_ref: HoldRef | None = None  # The hold that it is about.
+        # Under which it happens once: its own key, and other names of the same fact. None of them is a hold's: the
+        # holds themselves know which were placed.
+        self.keys: tuple[Key, ...]
+        self.key_refs: tuple[KeyRef, ...]
+        if isinstance(command, Spend) and command.hold_id is None and not command.aliases:  # What most are.
+            self.keys = (command.key,)
+            self.key_refs = ((True, self.user_id.int, command.key.value),)
+            return
+        is_usage = isinstance(command, Spend)
+        self.keys = _keys_of(command)
+        self.key_refs = tuple([(is_usage, self.user_id.int, key.value) for key in self.keys])
+        if isinstance(command, _ABOUT_HOLDS) and command.hold_id is not None:
+            self.hold_ref = (self.user_id, command.hold_id)
+
+
+def _keys_of(command: Command) -> tuple[Key, ...]:
+    if isinstance(command, PlaceHold) or command.key is None:
+        return ()
+    return (command.key, *command.aliases) if isinstance(command, (Grant, Spend)) else (command.key,)
 
 
 @dataclass(slots=True)
 class Draft:
-    """The decisions of one batch.
+    """The decisions of one batch, for the moment `now`.
 
     `known` are keys that the database says were used: their requests are repeats, whatever the account looks like.
-    Each request ends in exactly one of `written`, `rowless`, `idle`, `repeats`, `twins` and `refused`.
+    `found` are holds that requests are about and that no account has open: new, ended, or unknown to memory.
+    Each request ends in exactly one of `written`, `rowless`, `held`, `idle`, `repeats`, `twins` and `refused`.
     """
 
-    accounts: Mapping[UUID, Account]
+    accounts: Mapping[int, Account]  # By user_id.int.
     known: Mapping[KeyRef, UsedKey]
-    touched: dict[UUID, Touched] = field(default_factory=dict)
+    found: Mapping[HoldRef, Hold]
+    now: datetime
+    touched: dict[int, AccountWrite] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     written: list[tuple[Request, Row]] = field(default_factory=list)
     rowless: list[Request] = field(default_factory=list)  # Changed a lot's dates, and no balance.
-    idle: list[Request] = field(default_factory=list)  # Had nothing to change.
+    held: list[tuple[Request, HoldReceipt]] = field(default_factory=list)  # Placed or changed a hold, and no balance.
+    idle: list[tuple[Request, HoldReceipt | None]] = field(default_factory=list)  # Had nothing to change.
     repeats: list[tuple[Request, UsedKey]] = field(default_factory=list)
     twins: list[tuple[Request, Row]] = field(default_factory=list)  # The same request again within this batch.
     refused: list[tuple[Request, TillError]] = field(default_factory=list)
     learned: dict[KeyRef, UsedKey] = field(default_factory=dict)  # Other keys of what the repeats ask for.
     _twin_keys: list[tuple[Key, Row]] = field(default_factory=list)  # Other keys of what the twins ask for.
-    _answering: dict[KeyRef, _Answering] = field(default_factory=dict)
+    # The keys that this batch uses: for which request (its hash), and the row that answers it.
+    _answering: dict[KeyRef, tuple[bytes, Row]] = field(default_factory=dict)
 
     def decide(self, requests: Iterable[Request]) -> None:
         for request in requests:
-            self._decide(request)
+            if not self._has_happened(request):
+                self._decide(request)
+
+    def _has_happened(self, request: Request) -> bool:
+        """Whether one of its keys was used, before or in this batch; then it is told so."""
+        known, learned, answering = self.known, self.learned, self._answering
+        for ref in request.key_refs:
+            if ref in known or ref in learned or ref in answering:
+                self._repeat(request, ref)
+                return True
+        return False
+
+    def _repeat(self, request: Request, ref: KeyRef) -> None:
+        """Answer as the one that used this key was answered, if it asked for the same."""
+        key = request.keys[request.key_refs.index(ref)]
+        used = self.known.get(ref) or self.learned.get(ref)
+        request_hash, row = (used.request_hash, None) if used else self._answering[ref]
+        if request_hash != key.request_hash:
+            self.refused.append((request, used_for_another()))
+        elif used:
+            self.repeats.append((request, used))
+            self._learn(request, used)
+        elif row:
+            self.twins.append((request, row))
+            self._learn_twin(request, row)
 
     def _decide(self, request: Request) -> None:
-        for ref, key in zip(request.key_refs, request.keys, strict=True):
-            if used := self.known.get(ref) or self.learned.get(ref):
-                if used.request_hash == key.request_hash:
-                    self.repeats.append((request, used))
-                    self._learn(request, used)
-                else:
-                    self.refused.append((request, _conflict()))
-                return
-            if twin := self._answering.get(ref):
-                if twin.request_hash == key.request_hash:
-                    self.twins.append((request, twin.row))
-                    self._learn_twin(request, twin.row)
-                else:
-                    self.refused.append((request, _conflict()))
-                return
-
-        touched = self.touched.get(request.user_id)
-        account = touched.after if touched else self.accounts.get(request.user_id)
-        decision = decide(account, request.command, at=request.at)
+        user = request.user_id.int
+        touched = self.touched.get(user)
+        account = touched.after if touched is not None else self.accounts.get(user)
+        hold = self._hold(request.hold_ref, touched) if request.hold_ref else None
+        decision = decide(account, request.command, at=request.at or self.now, hold=hold)
         if isinstance(decision, Refused):
             self.refused.append((request, decision.error))
-            return
-        self._accept(request, account, decision)
+        else:
+            self._accept(request, account, touched, decision)
+
+    def _hold(self, ref: HoldRef, touched: AccountWrite | None) -> Hold | None:
+        """The hold as it is by now, if the account does not have it open."""
+        if touched is None:
+            return self.found.get(ref)
+        # The account as it was loaded may have it, too: open then, and over since this batch's first decision.
+        held = touched.holds.get(ref[1]) if touched.holds else None
+        return held or self.found.get(ref) or touched.before.hold(ref[1])
 
     def _learn(self, request: Request, used: UsedKey) -> None:
         """A fact told by a new name: whoever tells it by that name alone must find it, too."""
         for ref, key in zip(request.key_refs, request.keys, strict=True):
             if ref not in self.known:
-                self.learned[ref] = UsedKey(request.user_id, key.value, key.request_hash, used.row)
+                self.learned[ref] = replace(used, key=key.value, request_hash=key.request_hash)
 
     def _learn_twin(self, request: Request, row: Row) -> None:
         """The same for a fact that this very batch writes."""
         for ref, key in zip(request.key_refs, request.keys, strict=True):
             if ref not in self._answering:
-                self._answering[ref] = _Answering(key.request_hash, row)
+                self._answering[ref] = (key.request_hash, row)
                 self._twin_keys.append((key, row))
 
-    def _accept(self, request: Request, account: Account | None, decided: Decided) -> None:
-        changes_lots = account is not None and decided.account.lots != account.lots
-        if not decided.rows and not changes_lots:
-            self.idle.append(request)
+    def _accept(
+        self, request: Request, account: Account | None, touched: AccountWrite | None, decided: Decided
+    ) -> None:
+        rows = decided.rows
+        if not rows and not decided.is_hold_changed and (account is None or decided.account.lots == account.lots):
+            self.idle.append((request, self._hold_receipt(request, decided)))
             return
-        touched = self.touched.get(request.user_id)
         if touched is None:
             before = account or Account.opened(request.command.user)
-            touched = self.touched[request.user_id] = Touched(before, before)
-        touched.add(decided)
-        if not decided.rows:
-            self.rowless.append(request)
+            touched = self.touched[request.user_id.int] = AccountWrite(before, before)
+        touched.after = decided.account
+        if decided.opened:
+            touched.opened += decided.opened
+            touched.tokens_granted += sum(lot.granted for lot in decided.opened)
+        if decided.hold is not None:
+            touched.keep_hold(decided.hold, is_new=isinstance(request.command, PlaceHold))
+        if not rows:
+            if receipt := self._hold_receipt(request, decided):
+                self.held.append((request, receipt))
+            else:
+                touched.is_redated = True
+                self.rowless.append(request)
             return
-        answering = decided.rows[-1]
-        self.rows += decided.rows
+        answering = rows[-1]
+        if isinstance(answering, UsageRow):  # The others are expirations.
+            touched.tokens_used += answering.tokens_used
+            if answering.cost_estimate is not None:
+                touched.cost = _EXACT.add(touched.cost, answering.cost_estimate)
+        self.rows += rows
         self.written.append((request, answering))
-        for ref, key in zip(request.key_refs, request.keys, strict=True):
-            self._answering[ref] = _Answering(key.request_hash, answering)
+        for ref, key in zip(request.key_refs, request.keys):  # noqa: B905  # built together; strict costs
+            self._answering[ref] = (key.request_hash, answering)
+
+    def _hold_receipt(self, request: Request, decided: Decided) -> HoldReceipt | None:
+        """What a request about a hold is answered with, if it wrote no row."""
+        if decided.hold is None:
+            return None
+        account = decided.account
+        at = max(request.at or self.now, account.last_at)
+        return HoldReceipt.of(decided.hold, account.user, at=at, is_replay=not decided.is_hold_changed)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
         return not self.touched and not self.learned
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is all spends and holds of accounts that exist, with nothing to be written beside them."""
+        if self.rowless or self.learned or not all(isinstance(row, UsageRow) for row in self.rows):
+            return False
+        asked = (*self.written, *self.held)
+        return not any(request.companions for request, _ in asked)
+
+    @property
+    def written_holds(self) -> tuple[list[tuple[UUID, Hold]], list[tuple[UUID, Hold]]]:
+        """The holds that were placed and those that changed, each with its account's user."""
+        placed: list[tuple[UUID, Hold]] = []
+        changed: list[tuple[UUID, Hold]] = []
+        for touched in self.touched.values():
+            for hold in (touched.holds or {}).values():
+                (placed if hold.hold_id in touched.placed else changed).append((touched.after.user_id, hold))
+        return placed, changed
+
     def used_keys(self, created_at: datetime) -> list[UsedKey]:
-        written = [(key, row) for request, row in self.written for key in request.keys]
-        return [
-            *self.learned.values(),
-            *(
-                UsedKey(row.user_id, key.value, key.request_hash, RowRef(row.user_id, row.kind, row.seq, created_at))
-                for key, row in (*written, *self._twin_keys)
-            ),
+        used = [
+            UsedKey(row.user_id, key.value, key.request_hash, row.kind, row.seq, created_at)
+            for request, row in self.written
+            for key in request.keys
         ]
-
-
-def _conflict() -> IdempotencyConflict:
-    return IdempotencyConflict(
-        "This idempotency key was used before for another request. Use a new key for a new request; repeat the old one "
-        "unchanged to get its answer again."
-    )
+        used += [
+            UsedKey(row.user_id, key.value, key.request_hash, row.kind, row.seq, created_at)
+            for key, row in self._twin_keys
+        ]
+        used += self.learned.values()
+        return used

@@ -1,34 +1,49 @@
 """The engine: where all writes to accounts go through.
 
-`submit` returns at once with a future; a thread carries out what has arrived, batch by batch. A lone caller does not
-wait for company: a batch is what arrived while the last one was committing. Any number of engines, in any number of
-processes, may run against one database.
+`submit` returns at once with a future; lanes, each a thread with a connection, carry out what has arrived, batch by
+batch. A lone caller does not wait for company: a batch is what arrived while the last one was committing. Any number
+of engines, in any number of processes, may run against one database.
 """
 
+import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, overload
 from uuid import UUID
 
-from tokentill.core.commands import Command
+from tokentill.core.commands import Command, HoldCommand, RowCommand
 from tokentill.core.companions import Companion
-from tokentill.engine.answers import Answer
+from tokentill.core.holds import HoldReceipt
+from tokentill.engine.answers import Answer, settle
 from tokentill.engine.draft import Request
+from tokentill.engine.inbox import Inbox
 from tokentill.engine.lane import Lane
 from tokentill.engine.memory import Memory
 from tokentill.errors import Overloaded, Unavailable
 from tokentill.store.db import Conn
+from tokentill.store.journal import Receipt
 
-BATCH_MAX = 1024
+LANES = 2  # While one lane waits for PostgreSQL, another decides. More would only halve the batches again.
 WAITING_MAX = 16_384
 ACCOUNTS_MAX = 100_000
-KEYS_MAX = 200_000
+KEYS_MAX = 400_000
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """What the engine has done since it was opened."""
+
+    commands: int
+    batches: int
+    sizes: Mapping[int, int]  # How many batches there were of each size.
 
 
 class Engine:
-    """One lane, one thread, one connection. `clock` stamps `created_at`; `new_id` makes UUIDv7s."""
+    """Lanes over one inbox. `clock` says the moment a batch is decided for and written; `new_id` makes UUIDv7s."""
 
     def __init__(
         self,
@@ -36,75 +51,119 @@ class Engine:
         *,
         clock: Callable[[], datetime],
         new_id: Callable[[], UUID],
+        lanes: int = LANES,
         waiting_max: int = WAITING_MAX,
         accounts_max: int = ACCOUNTS_MAX,
     ) -> None:
-        self._waiting: deque[Request] = deque()
         self._waiting_max = waiting_max
-        self._wake = threading.Condition()
-        self._is_closing = False
+        self._closed: str | None = None  # Why nothing is taken any more.
+        self._inbox = Inbox(lanes=lanes)
         memory = Memory(accounts_max=accounts_max, keys_max=KEYS_MAX)
-        self._lane = Lane(connect, clock=clock, new_id=new_id, pause=time.sleep, memory=memory)
-        self._thread = threading.Thread(target=self._run, name="till-engine", daemon=True)
-        self._thread.start()
+        self._lanes = [Lane(connect, clock=clock, new_id=new_id, pause=time.sleep, memory=memory) for _ in range(lanes)]
+        self._threads = [
+            threading.Thread(target=self._run, args=[number], name=f"till-lane-{number}", daemon=True)
+            for number in range(lanes)
+        ]
+        self._running = lanes
+        self._ending = threading.Lock()
+        for thread in self._threads:
+            thread.start()
+        _open_engines.add(self)
 
-    def submit(self, command: Command, *, at: datetime, companions: tuple[Companion, ...] = ()) -> Answer:
-        """Ask for `command`, decided for the moment `at`. The answer comes after COMMIT.
+    @overload
+    def submit(
+        self, command: RowCommand, *, at: datetime | None = None, companions: tuple[Companion, ...] = ()
+    ) -> Answer[Receipt | None]: ...
+
+    @overload
+    def submit(
+        self, command: HoldCommand, *, at: datetime | None = None, companions: tuple[Companion, ...] = ()
+    ) -> Answer[HoldReceipt]: ...
+
+    def submit(
+        self, command: Command, *, at: datetime | None = None, companions: tuple[Companion, ...] = ()
+    ) -> Answer[Any]:
+        """Ask for `command`, decided for the moment `at` (None: when its turn comes). The answer comes after COMMIT.
 
         Raises: Overloaded when too many commands wait already (nothing was written), Unavailable when the engine was
         closed. The answer raises what the ledger refuses.
         """
-        answer = Answer()
-        with self._wake:
-            if self._is_closing:
-                raise Unavailable("The till is closed.")
-            if not self._thread.is_alive():
-                raise Unavailable("This till's engine has ended; after a fork, open a till of the child's own.")
-            if len(self._waiting) >= self._waiting_max:
-                raise Overloaded(f"{self._waiting_max:,} commands wait already; try again in a second.", retry_after=1)
-            self._waiting.append(Request(command, at, companions, answer))
-            self._wake.notify()
-        return answer
+        if self._closed is not None:
+            raise Unavailable(self._closed)
+        if len(self._inbox) >= self._waiting_max:
+            raise overloaded(self._waiting_max)
+        request = Request(command, at, companions)
+        self._inbox.put(request)
+        if self._closed is not None and not self._running:  # It ended meanwhile, and nobody would look.
+            self._turn_away()
+        return request
+
+    def submit_many(self, commands: Sequence[Command], *, at: datetime | None = None) -> list[Answer[Any]]:
+        """Ask for several commands at once; each gets an answer of its own, also when there is no room for it."""
+        answers: list[Answer[Any]] = []
+        for command in commands:
+            try:
+                answers.append(self.submit(command, at=at))
+            except Unavailable as error:
+                refused = Request(command, at, ())
+                settle([(refused, None, error)])
+                answers.append(refused)
+        return answers
 
     @property
     def is_own_thread(self) -> bool:
         """Whether the caller is the engine itself, in a callback of an answer: it must not wait for another answer."""
-        return threading.current_thread() is self._thread
+        return threading.current_thread() in self._threads
+
+    def stats(self) -> EngineStats:
+        sizes = dict(self._inbox.sizes)
+        commands = sum(size * count for size, count in sizes.items())
+        return EngineStats(commands=commands, batches=sum(sizes.values()), sizes=sizes)
 
     def close(self) -> None:
         """Carry out what waits, then stop. Idempotent."""
-        with self._wake:
-            self._is_closing = True
-            self._wake.notify()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
+        self._closed = self._closed or "The till is closed."
+        self._inbox.close()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
 
-    def _run(self) -> None:
-        batch: list[Request] = []
+    def _run(self, number: int) -> None:
+        lane, batch = self._lanes[number], list[Request]()
         try:
-            while batch := self._next_batch():
-                self._lane.carry_out(batch)
+            while batch := self._inbox.next_batch(number, batch):
+                lane.carry_out(batch)
+                time.sleep(0)  # Whoever was answered asks again first: the next batch should not be one of leftovers.
         finally:
             # Nobody must wait for ever, whatever ended this thread.
-            with self._wake:
-                self._is_closing = True
-                left = [*batch, *self._waiting]
-                self._waiting.clear()
-            for request in left:
-                if not request.answer.done():
-                    request.answer.set_exception(Unavailable("The till's engine has ended."))
-            self._lane.close()
+            self._closed = self._closed or "The till's engine has ended."
+            settle((request, None, Unavailable(self._closed)) for request in batch)
+            self._inbox.close()
+            with self._ending:
+                self._running -= 1
+            if not self._running:
+                self._turn_away()
+            lane.close()
 
-    def _next_batch(self) -> list[Request]:
-        """Wait for work and take what there is; nothing: the engine is closing.
+    def _turn_away(self) -> None:
+        settle((request, None, Unavailable(self._closed or "")) for request in self._inbox.drain())
 
-        A caller who has given up by now (a cancelled `await`) is left out; once taken, a command cannot be cancelled.
-        """
-        with self._wake:
-            while True:
-                while not self._waiting and not self._is_closing:
-                    self._wake.wait()
-                taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
-                batch = [request for request in taken if request.answer.set_running_or_notify_cancel()]
-                if batch or (self._is_closing and not self._waiting):
-                    return batch
+    def forked(self) -> None:
+        """Say in a forked child that nothing works here: threads do not survive a fork."""
+        self._closed = "This till was opened before a fork; open a till of the child's own."
+
+
+def overloaded(waiting_max: int) -> Overloaded:
+    """Nothing was written: too many commands wait already."""
+    return Overloaded(f"{waiting_max:,} commands wait already; try again in a second.", retry_after=1)
+
+
+_open_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+
+
+def _tell_the_child() -> None:
+    for engine in _open_engines:
+        engine.forked()
+
+
+os.register_at_fork(after_in_child=_tell_the_child)

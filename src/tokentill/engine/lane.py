@@ -2,7 +2,8 @@
 
 One batch goes load → decide → doubt → write → answer:
 
-* load: the accounts that memory does not hold, and the fate of keys that may have been used;
+* load: the accounts that memory does not hold, and the fate of keys that may have been used and of holds that are not
+  open;
 * decide: `Draft`, in plain Python;
 * doubt: an answer that writes nothing must not rest on memory, so the accounts concerned and then their keys are read
   from the database; a version that moved or a key that was used starts the batch again;
@@ -12,7 +13,7 @@ One batch goes load → decide → doubt → write → answer:
 What can go wrong, and what is done:
 
 * somebody else wrote an account or used a key, a deadlock, a lock not to be had: roll back, forget the batch's accounts
-  and keys, read them again, decide again;
+  and keys, read them again, decide again; in halves, if that happens again;
 * the connection is lost: connect again; the COMMIT may or may not have happened, so the keys are looked up first;
 * a row that the database refuses for good (a NUL in a text, a number out of range), or a bug of ours: the batch is
   split in halves until the culprit alone gets the error.
@@ -21,13 +22,17 @@ What can go wrong, and what is done:
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 import psycopg
 
-from tokentill.engine.draft import Draft, KeyRef, Request
+from tokentill.core.commands import PlaceHold
+from tokentill.core.holds import Hold
+from tokentill.core.journal import UsageRow
+from tokentill.core.values import replace
+from tokentill.engine.answers import Settled, settle
+from tokentill.engine.draft import Draft, Request
 from tokentill.engine.memory import Memory
 from tokentill.errors import (
     Conflict,
@@ -36,14 +41,16 @@ from tokentill.errors import (
     TillError,
     Unavailable,
 )
-from tokentill.store import accounts, companions, journal, keys
+from tokentill.store import accounts, companions, holds, journal, keys, one_statement
 from tokentill.store.db import LOST, RETRYABLE, Conn
+from tokentill.store.holds import HoldRef
 from tokentill.store.journal import Receipt
-from tokentill.store.keys import UsedKey
+from tokentill.store.keys import KeyRef, UsedKey
 
 log = logging.getLogger("tokentill.engine")
 
 CONFLICTS_MAX = 200  # Lost races in a row before a batch gives up: each means that somebody else got on.
+CONTENDED_MAX = 32  # Commands; larger batches are halved when they lose a second race in a row.
 RECONNECT_PAUSE_MAX = 2.0  # Seconds; with the tries allowed, a server has some 12 s to come back.
 
 
@@ -86,12 +93,10 @@ class Lane:
         except Exception as error:  # Our own bug: the callers must hear of it, and the lane must go on.
             log.exception("a batch of %d commands failed", len(requests))
             self._abandon(requests)
-            for request in requests:
-                if not request.answer.done():
-                    request.answer.set_exception(error)
+            settle((request, None, error) for request in requests)
 
-    def _carry_out(self, requests: Sequence[Request]) -> None:
-        conflicts, violations, losses, is_suspicious = 0, 0, 0, False
+    def _carry_out(self, requests: Sequence[Request], *, is_suspicious: bool = False) -> None:
+        conflicts, violations, losses = 0, 0, 0
         while True:
             try:
                 self._attempt(requests, is_suspicious=is_suspicious)
@@ -106,6 +111,12 @@ class Lane:
                         self._single_out(requests, error)
                         return
                 conflicts += 1
+                if conflicts > 1 and len(requests) > CONTENDED_MAX:
+                    # Who else writes these accounts writes some of them all the time: fewer at once get through.
+                    half = len(requests) // 2
+                    self._carry_out(requests[:half], is_suspicious=True)
+                    self._carry_out(requests[half:], is_suspicious=True)
+                    return
                 if conflicts > CONFLICTS_MAX:
                     self._fail(requests, Unavailable(f"The accounts are contended: {type(error).__name__}."))
                     return
@@ -138,26 +149,24 @@ class Lane:
                 error = _unwritable(error)
             else:  # Our own bug; its neighbours have nothing to do with it.
                 log.error("%s failed", type(requests[0].command).__name__, exc_info=error)
-            requests[0].answer.set_exception(error)
+            settle([(requests[0], None, error)])
             return
         half = len(requests) // 2
         self._carry_out(requests[:half])
         self._carry_out(requests[half:])
 
     def _attempt(self, requests: Sequence[Request], *, is_suspicious: bool) -> None:
-        conn = self._connected()
+        conn, now = self._connected(), self._clock()
         known = self._look_up(conn, requests, everything=is_suspicious)
-        draft = self._draft(conn, requests, known)
-        while fresh := self._doubts(conn, draft, known):
+        found: dict[HoldRef, Hold] = {}
+        draft = self._draft(conn, requests, known, found, now, every_hold=is_suspicious)
+        while (fresh := self._doubts(conn, draft, known)) or self._doubts_holds(conn, draft, found):
             known |= fresh
-            draft = self._draft(conn, requests, known)
+            draft = self._draft(conn, requests, known, found, now, every_hold=is_suspicious)
 
-        now = self._clock()
         # Before the write: once it has committed, nothing may keep its callers from hearing of it.
         replays = journal.read(conn, [used.row for _, used in draft.repeats])
-        if draft.is_empty:
-            conn.rollback()
-        else:
+        if not draft.is_empty:
             self._write(conn, draft, now)
         self._remember(draft)
         self._answer(draft, replays, now)
@@ -169,17 +178,38 @@ class Lane:
 
     def _look_up(self, conn: Conn, requests: Sequence[Request], *, everything: bool) -> dict[KeyRef, UsedKey]:
         """Ask the database for the keys that memory has seen, or for all of them. New keys cost no read."""
-        refs = {ref for request in requests for ref in request.key_refs}
-        return keys.find(conn, refs if everything else [ref for ref in refs if self._memory.has_seen(ref)])
+        refs = [ref for request in requests for ref in request.key_refs]
+        seen = refs if everything else self._memory.seen(refs)
+        return keys.find(conn, seen) if seen else {}
 
-    def _draft(self, conn: Conn, requests: Sequence[Request], known: dict[KeyRef, UsedKey]) -> Draft:
-        wanted = {request.user_id for request in requests}
-        held = {user_id: account for user_id in wanted if (account := self._memory.account(user_id))}
-        if missing := wanted - held.keys():
-            loaded = accounts.load(conn, missing)
+    def _draft(
+        self,
+        conn: Conn,
+        requests: Sequence[Request],
+        known: dict[KeyRef, UsedKey],
+        found: dict[HoldRef, Hold],
+        now: datetime,
+        *,
+        every_hold: bool,
+    ) -> Draft:
+        held, missing = self._memory.accounts({request.user_id.int for request in requests})
+        if missing:
+            loaded = accounts.load(conn, [UUID(int=user) for user in missing])
             self._memory.keep(loaded.values())
-            held |= loaded
-        draft = Draft(held, known)
+            held |= {account.user_id.int: account for account in loaded.values()}
+        # After the accounts: a hold that changes meanwhile moves the version of its account, which is compared.
+        found |= holds.find(
+            conn,
+            {
+                ref
+                for request in requests
+                if (ref := request.hold_ref)
+                and ref not in found
+                and (every_hold or not isinstance(request.command, PlaceHold))
+                and ((account := held.get(ref[0].int)) is None or account.hold(ref[1]) is None)
+            },
+        )
+        draft = Draft(held, known, found, now)
         draft.decide(requests)
         return draft
 
@@ -189,58 +219,67 @@ class Lane:
         The accounts are read before the keys: whoever used a key meanwhile is then seen by one or the other.
         """
         refused = [request for request, _ in draft.refused if known.keys().isdisjoint(request.key_refs)]
-        doubtful = [*refused, *draft.idle]
+        doubtful = [*refused, *(request for request, _ in draft.idle)]
         if not doubtful:
             return {}
         ids = {request.user_id for request in doubtful}
         versions = accounts.versions(conn, ids)
         for user_id in ids:
-            believed = draft.accounts[user_id].version if user_id in draft.accounts else 0
+            believed = account.version if (account := draft.accounts.get(user_id.int)) else 0
             if versions.get(user_id, 0) != believed:
                 raise _Moved
         return keys.find(conn, {ref for request in doubtful for ref in request.key_refs})
 
+    def _doubts_holds(self, conn: Conn, draft: Draft, found: dict[HoldRef, Hold]) -> bool:
+        """Whether a hold that was refused had been placed before; `found` then has it."""
+        refused = [request for request, _ in draft.refused if isinstance(request.command, PlaceHold)]
+        before = holds.find(conn, {ref for request in refused if (ref := request.hold_ref) and ref not in found})
+        found |= before
+        return bool(before)
+
     def _write(self, conn: Conn, draft: Draft, now: datetime) -> None:
         self._ensure_month(conn, now)
-        writes = [touched.as_write() for touched in draft.touched.values()]
-        if not accounts.write(conn, writes, now=now):
-            raise _Moved
-        journal.append(conn, [(row, self._new_id()) for row in draft.rows], created_at=now)
-        keys.append(conn, draft.used_keys(now), created_at=now)
-        for request, row in draft.written:
-            companions.write(conn, request.user_id, request.companions, seq=row.seq, now=now)
-        for request in draft.rowless:
-            companions.write(conn, request.user_id, request.companions, seq=None, now=now)
-        conn.commit()
+        writes, used = list(draft.touched.values()), draft.used_keys(now)
+        placed, changed = draft.written_holds
+        if draft.is_plain:
+            rows = [row for row in draft.rows if isinstance(row, UsageRow)]
+            if not one_statement.write(conn, writes, rows, used, placed, changed, now=now):
+                raise _Moved
+            return
+        with conn.transaction():
+            if not accounts.write(conn, writes, now=now):
+                raise _Moved
+            journal.append(conn, draft.rows, new_id=self._new_id, created_at=now)
+            keys.append(conn, used, created_at=now)
+            holds.write(conn, placed, changed, now=now)
+            for request, row in draft.written:
+                if request.companions:
+                    companions.write(conn, request.user_id, request.companions, seq=row.seq, now=now)
+            for request in (*draft.rowless, *(request for request, _ in draft.held)):
+                companions.write(conn, request.user_id, request.companions, seq=None, now=now)
 
     def _ensure_month(self, conn: Conn, now: datetime) -> None:
         """The partition is made in a transaction of its own: it is there even if this batch is rolled back."""
         month = (now.year, now.month)
         if month not in self._months:
-            conn.rollback()
             journal.ensure_month(conn, now)
-            conn.commit()
             self._months.add(month)
 
     def _remember(self, draft: Draft) -> None:
-        self._memory.keep(
-            replace(touched.after, version=touched.before.version + 1) for touched in draft.touched.values()
-        )
-        self._memory.remember(ref for request, _ in draft.written for ref in request.key_refs)
+        self._memory.keep(touched.after for touched in draft.touched.values())
+        self._memory.remember([ref for request, _ in draft.written for ref in request.key_refs])
 
     def _answer(self, draft: Draft, replays: dict[tuple[UUID, int], Receipt], now: datetime) -> None:
-        for request, row in draft.written:
-            request.answer.set_result(Receipt.of(row, created_at=now))
+        settled: list[Settled] = [(request, Receipt.of(row, created_at=now), None) for request, row in draft.written]
         for request, row in draft.twins:
-            request.answer.set_result(replace(Receipt.of(row, created_at=now), is_replay=True))
+            settled.append((request, replace(Receipt.of(row, created_at=now), is_replay=True), None))
         for request, used in draft.repeats:
-            if receipt := replays.get((used.row.user_id, used.row.seq)):
-                request.answer.set_result(receipt)
-            else:
-                request.answer.set_exception(_archived(used))
-        for request in (*draft.rowless, *draft.idle):
-            request.answer.set_result(None)
-        self._refuse(draft.refused)
+            receipt = replays.get((used.user_id, used.seq))
+            settled.append((request, receipt, None if receipt else _archived(used)))
+        settled += [(request, None, None) for request in draft.rowless]
+        settled += [(request, receipt, None) for request, receipt in (*draft.held, *draft.idle)]
+        settled += [(request, None, error) for request, error in draft.refused]
+        settle(settled)
 
     def _abandon(self, requests: Sequence[Request]) -> None:
         """Roll back, and forget all that the batch believed."""
@@ -254,21 +293,16 @@ class Lane:
                 self.close()
 
     def _fail(self, requests: Sequence[Request], error: TillError) -> None:
-        self._refuse([(request, error) for request in requests])
-
-    @staticmethod
-    def _refuse(refused: Sequence[tuple[Request, TillError]]) -> None:
-        for request, error in refused:
-            request.answer.set_exception(error)
+        settle((request, None, error) for request in requests)
 
 
 def _is_of_keys(error: psycopg.Error) -> bool:
-    """Whether the key tables said "seen before". By prefix: a sharded table's constraints carry a suffix."""
-    return (error.diag.constraint_name or "").startswith(("usage_keys_pkey", "token_keys_pkey"))
+    """Whether a table of keys said "seen before". By prefix: a sharded table's constraints carry a suffix."""
+    return (error.diag.constraint_name or "").startswith(("usage_keys_pkey", "token_keys_pkey", "token_holds_pkey"))
 
 
 def _archived(used: UsedKey) -> TillError:
-    when = f"{used.row.created_at:%Y-%m-%d}"
+    when = f"{used.created_at:%Y-%m-%d}"
     return Conflict(f"This request was carried out on {when}; its journal row is no longer in the database.")
 
 

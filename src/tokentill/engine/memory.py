@@ -1,6 +1,10 @@
-"""What a lane remembers between batches: accounts and recent keys. It saves reads and decides nothing alone.
+"""What an engine remembers between batches: accounts and recent keys. It saves reads and decides nothing alone.
 
-Forgetting anything at any moment is allowed. Both memories are bounded; the least recently used goes first.
+Forgetting anything at any moment is allowed. Both memories are bounded: of the accounts, the least recently used goes
+first; of the keys, the older half goes when the newer one is full.
+
+Only one lane at a time works on an account (the inbox sees to that), so lanes may share one memory: every
+operation here is one step of the interpreter for one account, or for keys, of which a forgotten one costs a lookup.
 """
 
 from collections import OrderedDict
@@ -8,42 +12,54 @@ from collections.abc import Iterable
 from uuid import UUID
 
 from tokentill.core.account import Account
-from tokentill.engine.draft import KeyRef
+from tokentill.store.keys import KeyRef
 
 
 class Memory:
     """Accounts as last committed or loaded, and the keys that this process saw committed."""
 
     def __init__(self, *, accounts_max: int, keys_max: int) -> None:
-        self._accounts: OrderedDict[UUID, Account] = OrderedDict()
-        self._keys: OrderedDict[KeyRef, None] = OrderedDict()
+        self._accounts: OrderedDict[int, Account] = OrderedDict()  # By user_id.int: a UUID hashes in Python.
+        self._newer: set[KeyRef] = set()
+        self._older: set[KeyRef] = set()
         self._accounts_max = accounts_max
         self._keys_max = keys_max
 
-    def account(self, user_id: UUID) -> Account | None:
-        account = self._accounts.get(user_id)
-        if account is not None:
-            self._accounts.move_to_end(user_id)
-        return account
+    def accounts(self, users: Iterable[int]) -> tuple[dict[int, Account], list[int]]:
+        """Return those of the accounts (by `user_id.int`) that are remembered, and which are not."""
+        found, missing, kept = {}, [], self._accounts
+        may_be_full = 2 * len(kept) > self._accounts_max  # Until then nobody has to go, and the order is nobody's.
+        for user in users:
+            account = kept.get(user)
+            if account is None:
+                missing.append(user)
+            else:
+                found[user] = account
+                if may_be_full:
+                    kept.pop(user, None)
+                    kept[user] = account  # As the last: the most recently used.
+        return found, missing
 
     def keep(self, accounts: Iterable[Account]) -> None:
+        kept = self._accounts
         for account in accounts:
-            self._accounts[account.user_id] = account
-            self._accounts.move_to_end(account.user_id)
-        while len(self._accounts) > self._accounts_max:
-            self._accounts.popitem(last=False)
+            kept[account.user_id.int] = account
+        while len(kept) > self._accounts_max:
+            kept.popitem(last=False)
 
-    def has_seen(self, key: KeyRef) -> bool:
-        return key in self._keys
+    def seen(self, keys: Iterable[KeyRef]) -> list[KeyRef]:
+        """Return those of the keys that this process saw used."""
+        newer, older = self._newer, self._older
+        return [key for key in keys if key in newer or key in older]
 
     def remember(self, keys: Iterable[KeyRef]) -> None:
-        for key in keys:
-            self._keys[key] = None
-        while len(self._keys) > self._keys_max:
-            self._keys.popitem(last=False)
+        self._newer.update(keys)
+        if 2 * len(self._newer) >= self._keys_max:
+            self._older, self._newer = self._newer, set()
 
     def forget(self, user_ids: Iterable[UUID], keys: Iterable[KeyRef]) -> None:
         for user_id in user_ids:
-            self._accounts.pop(user_id, None)
-        for key in keys:
-            self._keys.pop(key, None)
+            self._accounts.pop(user_id.int, None)
+        gone = set(keys)
+        self._newer.difference_update(gone)
+        self._older.difference_update(gone)

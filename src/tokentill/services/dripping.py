@@ -39,7 +39,7 @@ def submit_cycle(
     paid: Paid | None = None,
     metadata: Mapping[str, Any] | None = None,
     companions: tuple[Companion, ...] = (),
-) -> Answer:
+) -> Answer[Receipt | None]:
     """Ask for one cycle's tokens: a drip, or an annual plan's whole year."""
     key = Key.of_fact("subscription", subscription.subscription_id, str(cycle.number))
     command: Drip | Grant
