@@ -20,6 +20,7 @@ class Settings:
     pg_bin: Path | None = None
     allow_unsafe_postgres: bool = False
     admin_key: str | None = None  # None: the API answers only the webhook and health.
+    access_log: bool = False
     stripe_webhook_secrets: tuple[str, ...] = ()  # Several while one is being rotated; none: the webhook is off.
 
     @classmethod
@@ -39,8 +40,14 @@ class Settings:
             pg_bin=Path(env["TILL_PG_BIN"]) if env.get("TILL_PG_BIN") else None,
             allow_unsafe_postgres=_flag(env, "TILL_ALLOW_UNSAFE_POSTGRES"),
             admin_key=admin_key,
+            access_log=_flag(env, "TILL_ACCESS_LOG"),
             stripe_webhook_secrets=tuple(secret for secret in secrets if secret),
         )
+
+
+def environment_with(**changes: str) -> dict[str, str]:
+    """Return the environment for a process that we start, with these variables changed."""
+    return {**os.environ, **changes}
 
 
 def _flag(env: Mapping[str, str], name: str) -> bool:

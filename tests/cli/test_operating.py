@@ -86,7 +86,7 @@ def test_right_books_are_proved(till: Run) -> None:
     till("grant", "ann", 10)
 
     assert till("reconcile").out == (
-        "The books are proved: 1 account, 1 lot, 1 transaction, 0 drips, 0 usage rows; nothing disagrees.\n"
+        "The books are proved: 1 account, 1 lot, 1 transaction, 0 drips, 0 usage rows, 0 holds; nothing disagrees.\n"
     )
     assert till("reconcile", "--json").json["is_proved"] is True
 

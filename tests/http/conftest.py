@@ -1,6 +1,7 @@
 """An app over a till on a fresh database, and a client that carries its admin key."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -8,7 +9,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tokentill import Till
-from tokentill.http.app import create_app
+from tokentill.http.app import TillApp, create_app
 
 ADMIN_KEY = "an-admin-key-for-tests"
 SECRET = "whsec_for_tests"
@@ -23,6 +24,29 @@ def app(till: Till) -> FastAPI:
 def client(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as client:
         yield client
+
+
+def behind_the_door(till: Till) -> TestClient:
+    """A client of the same app without its door: FastAPI's router, dependencies and models, as for all other routes."""
+    app = create_app(till, admin_key=ADMIN_KEY, webhook_secrets=())
+
+    async def answer_rest(scope: Any, receive: Any, send: Any) -> None:
+        await TillApp.answer_rest(app, scope, receive, send)
+
+    return TestClient(answer_rest, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+
+
+def told(
+    client: TestClient, method: str, path: str, body: bytes, headers: dict[str, str]
+) -> tuple[int, object, dict[str, str]]:
+    """What is answered, but for what differs from request to request: status, body, headers."""
+    answer = client.request(method, path, content=body, headers=headers)
+    said = answer.json() if answer.content else None
+    if isinstance(said, dict):
+        said.pop("request_id", None)
+        assert answer.headers["x-request-id"].startswith("req_")
+    heads = {name: value for name, value in answer.headers.items() if name not in ("x-request-id", "content-length")}
+    return answer.status_code, said, heads
 
 
 def row_counts(url: str) -> dict[str, int]:

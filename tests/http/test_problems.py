@@ -15,11 +15,11 @@ from tokentill import Till, errors
 from tokentill.errors import TillError
 from tokentill.http import problems
 from tokentill.http.app import create_app
-from tokentill.http.envelope import BODY_BYTES_MAX
+from tokentill.http.reading import BODY_BYTES_MAX
 
 JSON = {"Content-Type": "application/json"}
 READS = "/v1/users/ann/balance"
-WRITES = ("/v1/usage", "/api/admin/users/adjust-tokens")
+WRITES = ("/v1/usage", "/v1/holds", "/api/admin/users/adjust-tokens")
 
 
 def test_every_error_has_exactly_one_branch_with_a_status() -> None:
@@ -172,12 +172,19 @@ def test_the_document_tells_every_answer(client: TestClient) -> None:
         for method, operation in operations.items()
     }
     assert told == {
-        "POST /v1/usage": [201, 400, 401, 402, 404, 409, 413, 422, 500, 503],
-        "GET /v1/users/{user_id}/balance": [200, 401, 404, 413, 422, 500, 503],
-        "GET /v1/users/{user_id}/history": [200, 401, 404, 413, 422, 500, 503],
-        "GET /v1/users/{user_id}/lots": [200, 401, 404, 413, 422, 500, 503],
-        "POST /api/admin/users/adjust-tokens": [200, 400, 401, 402, 404, 409, 413, 422, 500, 503],
-        "POST /api/stripe/webhook": [200, 400, 413, 500, 503],
+        "POST /v1/usage": [201, 400, 401, 402, 404, 408, 409, 413, 422, 500, 503],
+        "POST /v1/holds": [201, 400, 401, 402, 404, 408, 409, 413, 422, 500, 503],
+        "GET /v1/holds/{hold_id}": [200, 401, 404, 408, 413, 422, 500, 503],
+        "POST /v1/holds/{hold_id}/renew": [200, 400, 401, 404, 408, 409, 413, 422, 500, 503],
+        "POST /v1/holds/{hold_id}/capture": [200, 400, 401, 402, 404, 408, 409, 413, 422, 500, 503],
+        "POST /v1/holds/{hold_id}/void": [200, 401, 404, 408, 409, 413, 422, 500, 503],
+        "GET /v1/users/{user_id}/holds": [200, 401, 404, 408, 413, 422, 500, 503],
+        "GET /v1/users/{user_id}/balance": [200, 401, 404, 408, 413, 422, 500, 503],
+        "GET /v1/users/{user_id}/history": [200, 401, 404, 408, 413, 422, 500, 503],
+        "GET /v1/users/{user_id}/lots": [200, 401, 404, 408, 413, 422, 500, 503],
+        "POST /api/admin/users/adjust-tokens": [200, 400, 401, 402, 404, 408, 409, 413, 422, 500, 503],
+        "POST /api/stripe/webhook": [200, 400, 408, 413, 500, 503],
+        "POST /v1/usage/batch": [200, 400, 401, 408, 413, 422, 500, 503],
         "GET /healthz": [200],
         "GET /readyz": [200, 503],
     }

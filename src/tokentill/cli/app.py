@@ -11,7 +11,7 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from tokentill import __version__
-from tokentill.cli import doctor, looking, moving, proving, serving, show, stripe
+from tokentill.cli import bench, doctor, holding, looking, moving, proving, serving, show, stripe
 from tokentill.errors import InvalidRequest, MalformedBody, TillError
 
 app = typer.Typer(
@@ -23,14 +23,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 stripe_app = typer.Typer(help="Stripe's events.", no_args_is_help=True, rich_markup_mode=None)
+bench_app = typer.Typer(
+    help="Measure the till on this machine, on a database of its own, and prove the books.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 for command in (
     serving.demo, serving.serve, serving.migrate, moving.grant, moving.deduct, moving.spend, moving.drip,
-    looking.balance, looking.history, proving.reconcile, doctor.doctor,
+    holding.hold, holding.renew, holding.capture, holding.void, looking.balance, looking.history, holding.holds,
+    proving.reconcile, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)
 stripe_app.command()(stripe.replay)
 app.add_typer(stripe_app, name="stripe")
+for measuring in (bench.spend, bench.http, bench.holds, bench.growth, bench.recover, bench.memory):
+    bench_app.command()(measuring)
+app.add_typer(bench_app, name="bench")
 
 
 def _say_version(wanted: bool) -> None:

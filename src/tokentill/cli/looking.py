@@ -31,6 +31,8 @@ def _facts(report: BalanceReport) -> dict[str, object]:
         "balance": show.tokens(report.balance),
         "available": show.tokens(report.available),
     }
+    if report.held:
+        rows["held"] = show.tokens(report.held)
     if report.debt:
         rows["debt"] = show.tokens(report.debt)
     if report.next_expiry_at:

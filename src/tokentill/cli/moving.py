@@ -11,6 +11,17 @@ from tokentill.errors import InvalidRequest
 from tokentill.store.journal import Receipt
 from tokentill.till import Till
 
+ActionArg = Annotated[
+    str, typer.Argument(metavar="ACTION", help="What for: the AI action, like chat_conversation.")
+]  # fmt: skip
+Model = Annotated[str | None, typer.Option("--model", help="The model that served it.")]
+InputTokens = Annotated[int | None, typer.Option("--input-tokens", help="What the model read.")]
+OutputTokens = Annotated[int | None, typer.Option("--output-tokens", help="What the model wrote.")]
+OnInsufficient = Annotated[
+    Literal["refuse", "record"],
+    typer.Option("--on-insufficient", help="record: it has happened already, so write it even into debt."),
+]
+
 
 def grant(
     user: UserArg,
@@ -29,7 +40,7 @@ def grant(
         receipt = till.grant_tokens(
             user, count, reason=reason, created_by=actor(by), expires_at=expires_at, idempotency_key=key
         )
-    _answer(receipt, user, "Granted", json)
+    answer(receipt, user, "Granted", json)
 
 
 def deduct(
@@ -47,20 +58,17 @@ def deduct(
         receipt = till.record_admin_deduction(
             user, count, reason=reason, created_by=actor(by), force=force, idempotency_key=key
         )
-    _answer(receipt, user, "Deducted", json)
+    answer(receipt, user, "Deducted", json)
 
 
 def spend(
     user: UserArg,
     tokens: TokensArg,
-    action: Annotated[str, typer.Argument(metavar="ACTION", help="What for: the AI action, like chat_conversation.")],
-    model: Annotated[str | None, typer.Option("--model", help="The model that served it.")] = None,
-    input_tokens: Annotated[int | None, typer.Option("--input-tokens", help="What the model read.")] = None,
-    output_tokens: Annotated[int | None, typer.Option("--output-tokens", help="What the model wrote.")] = None,
-    on_insufficient: Annotated[
-        Literal["refuse", "record"],
-        typer.Option("--on-insufficient", help="record: it has happened already, so write it even into debt."),
-    ] = "refuse",
+    action: ActionArg,
+    model: Model = None,
+    input_tokens: InputTokens = None,
+    output_tokens: OutputTokens = None,
+    on_insufficient: OnInsufficient = "refuse",
     key: KeyOption = None,
     json: AsJson = False,
 ) -> None:
@@ -71,7 +79,7 @@ def spend(
             user, count, action, model_used=model, input_tokens=input_tokens, output_tokens=output_tokens,
             on_insufficient=on_insufficient, idempotency_key=key,
         )  # fmt: skip
-    _answer(receipt, user, "Spent", json)
+    answer(receipt, user, "Spent", json)
 
 
 def drip(
@@ -98,7 +106,7 @@ def drip(
     with Till.connect() as till:
         driven_by: Literal["clock"] | None = "clock" if clock else None
         receipt = till.drip_tokens_28day(user, subscription, cycle_number=cycle, driven_by=driven_by)
-    _answer(receipt, user, "Dripped", json)
+    answer(receipt, user, "Dripped", json)
 
 
 def _drip_due(json: bool) -> None:
@@ -123,7 +131,7 @@ def _drip_due(json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _answer(receipt: Receipt, user: str, did: str, json: bool) -> None:
+def answer(receipt: Receipt, user: str, did: str, json: bool) -> None:
     if json:
         show.as_json(show.receipt(receipt, user))
         return

@@ -1,14 +1,13 @@
 """Commands that set up and serve: migrate, serve, demo."""
 
-import logging
-import signal
 import socket
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tokentill.cli import show
+from tokentill.cli import show, supervising, working
 from tokentill.cli.opening import database_url
 from tokentill.cli.show import AsJson
 from tokentill.errors import BadSetting
@@ -18,8 +17,6 @@ from tokentill.till import Till
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from uvicorn import Server
 
 
 def demo(
@@ -50,33 +47,22 @@ def migrate(json: AsJson = False) -> None:
 def serve(
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="The port; 0 takes a free one.")] = 8480,
+    workers: Annotated[
+        int, typer.Option("--workers", min=1, max=64, help="How many processes serve; each account is one's own.")
+    ] = 1,
     json: AsJson = False,
 ) -> None:
     """Serve the JSON API until interrupted (Ctrl-C or SIGTERM), then finish what was asked and stop."""
-    import uvicorn
-
-    from tokentill.http.app import create_app
-
     settings = Settings.read()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    with _stopped_by_sigterm(), _listener(host, port) as listener, Till.connect(settings=settings) as till:
-        app = create_app(till, admin_key=settings.admin_key, webhook_secrets=settings.stripe_webhook_secrets)
-        config = uvicorn.Config(app, log_config=None, timeout_graceful_shutdown=10, ws="none", server_header=False)
-        server = _announcing(uvicorn.Server(config), listener, settings, json=json)
-        with suppress(KeyboardInterrupt):  # How uvicorn passes on the signal, once it has stopped.
-            server.run(sockets=[listener])
-
-
-def _announcing(server: "Server", listener: socket.socket, settings: Settings, *, json: bool) -> "Server":
-    """Let the server say where it listens as soon as it does."""
-    start = server.startup
-
-    async def startup(sockets: "list[socket.socket] | None" = None) -> None:
-        await start(sockets)
-        _announce(listener, settings, json=json)
-
-    server.startup = startup  # type: ignore[method-assign]  # the server has no hook for it
-    return server
+    working.log_to_stderr()
+    with working.stopped_by_sigterm(), _listener(host, port) as listener, Till.connect(settings=settings) as till:
+        announce = partial(_announce, listener, settings, json=json)
+        if workers == 1:
+            with suppress(KeyboardInterrupt):
+                working.serve(till, settings, listener, on_listening=announce)
+        else:
+            # This till only keeps the database up: the workers open their own.
+            raise typer.Exit(supervising.supervise(listener, workers, on_listening=announce))
 
 
 def _announce(listener: socket.socket, settings: Settings, *, json: bool) -> None:
@@ -104,17 +90,3 @@ def _listener(host: str, port: int) -> "Iterator[socket.socket]":
         raise BadSetting(f"Cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}.") from None
     with listener:
         yield listener
-
-
-@contextmanager
-def _stopped_by_sigterm() -> "Iterator[None]":
-    """Let SIGTERM do what Ctrl-C does, so that the database is closed either way."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

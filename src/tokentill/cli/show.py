@@ -6,7 +6,7 @@ Whatever a user or Stripe wrote is shown without its control characters: a reaso
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tokentill.core.users import User
+from tokentill.core.values import Value, asdict
 from tokentill.store.journal import Receipt
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
@@ -36,7 +37,7 @@ def as_json(value: object) -> None:
 
 def plain(value: object) -> Any:
     """Return `value` as JSON has it: times as RFC 3339 in UTC, ids and amounts of money as texts."""
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, Value) or (is_dataclass(value) and not isinstance(value, type)):
         return plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}

@@ -13,7 +13,7 @@ router = APIRouter(prefix="/api/admin", tags=["admin"], dependencies=[AdminOnly]
 
 
 @router.post(
-    "/users/adjust-tokens", responses=problems(400, 401, 402, 404, 409, 413, 422, 500, 503),
+    "/users/adjust-tokens", responses=problems(400, 401, 402, 404, 408, 409, 413, 422, 500, 503),
     summary="Add or deduct tokens by hand",
 )  # fmt: skip
 def adjust_tokens(

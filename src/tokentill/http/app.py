@@ -5,44 +5,115 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tokentill import __version__
 from tokentill.errors import TillError
-from tokentill.http import admin, health, problems, stripe, usage, users
+from tokentill.http import admin, health, holds, hot, problems, stripe, usage, users
+from tokentill.http.auth import AdminKey
+from tokentill.http.bodies import BatchBody, BatchView
 from tokentill.http.envelope import Envelope
+from tokentill.http.reading import BODY_SECONDS
 from tokentill.ids import Uuid7s
 from tokentill.till import Till
 
 
-def create_app(till: Till, *, admin_key: str | None, webhook_secrets: tuple[str, ...]) -> FastAPI:
+class TillApp(FastAPI):
+    """FastAPI with the hot routes taken out at the door. Middleware that a host adds does not see those."""
+
+    hot: hot.HotRoutes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            path, root = scope["path"], scope.get("root_path", "")
+            if root and path.startswith(root + "/"):  # Where the app is mounted.
+                path = path[len(root) :]
+            route = hot.route_of(path)
+            if route is not None:
+                await self.hot.answer(*route, scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    async def answer_rest(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer as FastAPI does, whatever the route."""
+        await super().__call__(scope, receive, send)
+
+
+def create_app(
+    till: Till, *, admin_key: str | None, webhook_secrets: tuple[str, ...], body_seconds: float = BODY_SECONDS
+) -> TillApp:
     """Return the JSON API over `till`, which stays the caller's to close.
 
-    Without an `admin_key` only the webhook and health are answered; without `webhook_secrets` the webhook is off.
+    Without an `admin_key` only the webhook and health are answered; without `webhook_secrets` the webhook is off. A
+    body may take `body_seconds` to arrive.
     """
     # No interactive docs: those pages load their scripts from elsewhere. /openapi.json says it all.
-    app = FastAPI(title="tokentill", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = TillApp(title="tokentill", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    new_id = Uuid7s()
     app.state.till = till
-    app.state.admin_key = admin_key
+    app.state.admin_key = AdminKey(admin_key)
     app.state.webhook_secrets = webhook_secrets
-    for part in (usage, users, admin, stripe, health):
+    app.hot = hot.HotRoutes(
+        till, admin_key=app.state.admin_key, new_id=new_id, rest=app.answer_rest, body_seconds=body_seconds
+    )
+    for part in (usage, holds, users, admin, stripe, health):
         app.include_router(part.router)
+    # For its other methods (405); a POST has been answered at the door.
+    app.router.routes.append(Route(hot.BATCH, app, methods=["POST"], include_in_schema=False))
     app.add_exception_handler(TillError, problems.handle_till_error)
     app.add_exception_handler(HTTPException, problems.handle_http_exception)
     app.add_exception_handler(RequestValidationError, problems.handle_validation_error)
-    app.add_middleware(Envelope, new_id=Uuid7s())
+    app.add_middleware(Envelope, new_id=new_id, body_seconds=body_seconds)
     _document(app)
     return app
 
 
 def _document(app: FastAPI) -> None:
-    """Let the OpenAPI document know what a problem looks like."""
+    """Let the OpenAPI document know what a problem looks like, and the route that FastAPI never sees."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            document["components"]["schemas"]["Problem"] = problems.SCHEMA
+            schemas = document["components"]["schemas"]
+            schemas["Problem"] = problems.SCHEMA
+            _, batch = models_json_schema(
+                [(BatchBody, "validation"), (BatchView, "serialization")], ref_template="#/components/schemas/{model}"
+            )
+            schemas |= batch["$defs"]
+            document["paths"][hot.BATCH] = {"post": _BATCH}
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # the way FastAPI documents
+
+
+_BATCH = {
+    "tags": ["usage"],
+    "summary": "Spend tokens on many AI operations",
+    "description": "Each event has its own answer, in order; one that is refused leaves the others alone.",
+    "operationId": "track_usages_v1_usage_batch_post",
+    "security": [{"admin_key": []}],
+    "parameters": [
+        {
+            "name": "Idempotency-Key",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+            "description": "Names the events that have no key of their own, each by its place.",
+        }
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/BatchBody"}}},
+    },
+    "responses": {
+        "200": {
+            "description": "One answer to each event.",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/BatchView"}}},
+        },
+        **{str(status): said for status, said in problems.problems(400, 401, 408, 413, 422, 500, 503).items()},
+    },
+}

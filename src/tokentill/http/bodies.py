@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from tokentill.core.checks import TOKENS_MAX
+from tokentill.core.holds import TTL_DEFAULT, TTL_MAX, HoldReceipt
 from tokentill.core.lots import Lot
 from tokentill.core.users import User
 from tokentill.store.inbox import InboxEvent
@@ -80,10 +81,9 @@ class AdjustBody(Body):
     force: StrictBool = Field(False, description="Deduct even what is not there, into debt.")
 
 
-class UsageBody(Body):
-    user_id: StrictStr = Field(validation_alias=AliasChoices("user_id", "userId"))
-    action_type: StrictStr
-    tokens: Tokens | None = Field(None, validation_alias=AliasChoices("tokens", "tokens_used"))
+class CallBody(Body):
+    """What is said of an AI call, whether it was held for or not."""
+
     input_tokens: Tokens | None = None
     output_tokens: Tokens | None = None
     pools: dict[str, Tokens] | None = Field(None, description="The exclusive parts of the call's usage, as counts.")
@@ -94,9 +94,60 @@ class UsageBody(Body):
     metadata: dict[str, Any] | None = None
     occurred_at: Moment | None = None
     provider_request_id: StrictStr | None = None
+
+
+class UsageBody(CallBody):
+    user_id: StrictStr = Field(validation_alias=AliasChoices("user_id", "userId"))
+    action_type: StrictStr
+    tokens: Tokens | None = Field(None, validation_alias=AliasChoices("tokens", "tokens_used"))
     on_insufficient: Literal["refuse", "record"] = Field(
         "refuse", description="record: it has happened already, so it is written even into debt."
     )
+
+
+_TTL_DEFAULT = int(TTL_DEFAULT.total_seconds())
+TtlSeconds = Annotated[
+    StrictInt, Field(json_schema_extra={"minimum": 1, "maximum": int(TTL_MAX.total_seconds())})
+]  # fmt: skip
+
+
+class HoldBody(Body):
+    user_id: StrictStr = Field(validation_alias=AliasChoices("user_id", "userId"))
+    tokens: Annotated[StrictInt, _whole(1)]
+    action_type: StrictStr
+    ttl_seconds: TtlSeconds = Field(_TTL_DEFAULT, description="After so long it frees itself.")
+    model: StrictStr | None = Field(None, validation_alias=AliasChoices("model", "model_used"))
+    metadata: dict[str, Any] | None = None
+
+
+class RenewBody(Body):
+    ttl_seconds: TtlSeconds = Field(_TTL_DEFAULT, description="From now on; never shorter than it would have lived.")
+
+
+class CaptureBody(CallBody):
+    tokens: Tokens | None = Field(
+        None, validation_alias=AliasChoices("tokens", "tokens_used"),
+        description="What the call took. Without it the counts decide, and without counts it is all that was held.",
+    )  # fmt: skip
+    action_type: StrictStr | None = Field(None, description="The hold's, unless given.")
+    on_insufficient: Literal["refuse", "record"] = Field(
+        "record", description="refuse: what exceeds the hold must be there, or nothing is captured."
+    )
+
+
+class UsageEvent(UsageBody):
+    """One of many: what `POST /v1/usage` takes, and its own key."""
+
+    idempotency_key: StrictStr | None = Field(
+        None, description="Names this event; else it is named by the request's Idempotency-Key and its place in it."
+    )
+
+
+EVENTS_MAX = 10_000
+
+
+class BatchBody(Body):
+    events: list[UsageEvent] = Field(min_length=1, max_length=EVENTS_MAX)
 
 
 class ReceiptView(BaseModel):
@@ -141,6 +192,78 @@ class UsageView(BaseModel):
             balance_before=receipt.balance_before, balance_after=receipt.balance_after,
             occurred_at=receipt.effective_at, created_at=receipt.created_at,
         )  # fmt: skip
+
+
+class CaptureView(BaseModel):
+    """The spend that captured a hold, just written or written then."""
+
+    id: str
+    hold_id: str
+    seq: int
+    tokens_used: int
+    balance_before: int
+    balance_after: int
+    occurred_at: UtcMoment
+    created_at: UtcMoment
+
+    @classmethod
+    def of(cls, receipt: Receipt, hold_id: str) -> "CaptureView":
+        return cls(
+            id=receipt.id, hold_id=hold_id, seq=receipt.seq, tokens_used=-receipt.tokens,
+            balance_before=receipt.balance_before, balance_after=receipt.balance_after,
+            occurred_at=receipt.effective_at, created_at=receipt.created_at,
+        )  # fmt: skip
+
+
+class HoldView(BaseModel):
+    """A hold as it stands."""
+
+    id: str
+    user_id: str
+    state: Literal["placed", "captured", "voided", "expired"]
+    tokens: int
+    action_type: str
+    model: str | None
+    metadata: dict[str, Any]
+    placed_at: UtcMoment
+    expires_at: UtcMoment = Field(description="Exclusive: from then on it holds nothing.")
+    closed_at: UtcMoment | None
+    captured_seq: int | None = Field(description="Of the journal row that captured it.")
+
+    @classmethod
+    def of(cls, hold: HoldReceipt) -> "HoldView":
+        return cls(
+            id=hold.id, user_id=hold.name, state=hold.state, tokens=hold.tokens, action_type=hold.action_type,
+            model=hold.model, metadata=dict(hold.metadata), placed_at=hold.placed_at, expires_at=hold.expires_at,
+            closed_at=hold.closed_at, captured_seq=hold.captured_seq,
+        )  # fmt: skip
+
+
+class HoldsView(BaseModel):
+    """An account's holds, oldest first."""
+
+    user_id: str
+    holds: list[HoldView]
+
+    @classmethod
+    def of(cls, holds: Sequence[HoldReceipt], user_id: str) -> "HoldsView":
+        return cls(user_id=User.of(user_id).name, holds=[HoldView.of(hold) for hold in holds])
+
+
+class AcceptedView(UsageView):
+    """The answer to one event of a batch that was written, now or on a request before."""
+
+    status: Literal[201]
+
+
+class BatchView(BaseModel):
+    """One answer to each event, in the order of the events."""
+
+    results: list[AcceptedView | dict[str, Any]] = Field(
+        description="What POST /v1/usage would have answered: `status` is 201, or that of the problem beside it."
+    )
+    accepted: int
+    refused: int
 
 
 class BalanceView(BaseModel):
@@ -250,6 +373,19 @@ class EventView(BaseModel):
         return cls(event_id=event.event_id, state=event.state, detail=event.detail)  # type: ignore[arg-type]  # a CHECK
 
 
+class WorkerView(BaseModel):
+    """One of several processes behind one address, and what it did with the commands that it was asked for."""
+
+    number: int
+    of: int
+    pid: int
+    own: int = Field(description="Commands about its own accounts, from its callers.")
+    received: int = Field(description="Commands about its own accounts, from other workers.")
+    passed_on: int = Field(description="Commands about other workers' accounts, passed on to them.")
+    taken_over: int = Field(description="The same, carried out here because the other worker was not there.")
+
+
 class HealthView(BaseModel):
     status: Literal["ok"] = "ok"
     version: str
+    worker: WorkerView | None = Field(None, description="Which one answers, where there are several.")

@@ -25,6 +25,7 @@ STATUS: Mapping[type[TillError], int] = {
     errors.BadSignature: 400,
     errors.MalformedBody: 400,
     errors.BodyTooLarge: 413,
+    errors.BodyTooSlow: 408,
     errors.Unauthorized: 401,
     errors.NotFound: 404,
     errors.Conflict: 409,
@@ -39,6 +40,7 @@ TITLES: Mapping[type[TillError], str] = {
     errors.BadSignature: "The signature cannot be believed",
     errors.MalformedBody: "The body cannot be read",
     errors.BodyTooLarge: "The body is too large",
+    errors.BodyTooSlow: "The body does not arrive",
     errors.Unauthorized: "The request carries no valid key",
     errors.NotFound: "What the request is about does not exist",
     errors.Conflict: "The request contradicts what is recorded",
@@ -73,7 +75,23 @@ def of_error(error: TillError, request_id: str, *, status: int | None = None) ->
         headers["Retry-After"] = str(error.fields.get("retry_after", RETRY_AFTER_SECONDS))
     if branch is errors.Unauthorized:
         headers["WWW-Authenticate"] = 'Bearer realm="tokentill"'
+    if branch is errors.BodyTooSlow:
+        headers["Connection"] = "close"  # What is still to come of the body would be taken for the next request.
     return answer(status, error.code, TITLES[branch], error.detail, request_id, fields=error.fields, headers=headers)
+
+
+def within(error: TillError) -> dict[str, object]:
+    """Return the problem as one of many in an answer: what would have been the header is the field `retry_after`."""
+    branch = branch_of(error)
+    if branch is errors.Misconfigured:
+        log.error("%s: %s", error.code, error.detail)
+    fields = {"retry_after": RETRY_AFTER_SECONDS, **error.fields} if error.retryable else error.fields
+    return _body(STATUS[branch], error.code, TITLES[branch], error.detail, fields)
+
+
+def bug_within() -> dict[str, object]:
+    """Return the same for what nobody expected."""
+    return _body(500, INTERNAL, "An error of ours", "Something went wrong on our side; it is in the log.", {})
 
 
 def of_bug(request_id: str) -> Response:
@@ -92,18 +110,33 @@ def answer(
     fields: Mapping[str, object] = {},
     headers: Mapping[str, str] = {},
 ) -> Response:
-    body: dict[str, object] = {
+    body = _body(status, code, title, detail, fields) | {"request_id": request_id}
+    return Response(dumped(body), status, dict(headers), MEDIA_TYPE)
+
+
+def dumped(problem: Mapping[str, object]) -> bytes:
+    """Return a problem as JSON, in ASCII: a caller's half of a surrogate pair may be quoted, and has no UTF-8."""
+    return json.dumps(problem, ensure_ascii=True, default=str).encode()
+
+
+def _body(status: int, code: str, title: str, detail: str, fields: Mapping[str, object]) -> dict[str, object]:
+    return {
         "type": f"/docs/errors#{code}",
         "title": title,
         "status": status,
         "detail": detail,
         "code": code,
         **{name: value for name, value in fields.items() if name not in _RESERVED},
-        "request_id": request_id,
     }
-    # In ASCII: a caller's half of a surrogate pair may be quoted in it, and has no UTF-8.
-    content = json.dumps(body, ensure_ascii=True, default=str)
-    return Response(content, status, dict(headers), MEDIA_TYPE)
+
+
+def of_shape(found: Sequence[Mapping[str, Any]]) -> TillError:
+    """Return the error that pydantic's complaints amount to; each place starts with "body", "path", "header" …"""
+    for each in found:
+        if each["type"] == "json_invalid":
+            return errors.MalformedBody(f"The body is not JSON: {each['ctx']['error']} (character {each['loc'][-1]}).")
+    said = [{"field": _field(each["loc"]), "message": _message(each)} for each in found]
+    return errors.InvalidRequest("; ".join(f"{each['field']}: {each['message']}" for each in said[:5]), errors=said)
 
 
 # --- As FastAPI's exception handlers ---
@@ -135,15 +168,7 @@ async def handle_http_exception(request: Request, error: Exception) -> Response:
 async def handle_validation_error(request: Request, error: Exception) -> Response:
     """The body, path, query or headers have another shape than the route takes."""
     assert isinstance(error, RequestValidationError)
-    found: Sequence[Mapping[str, Any]] = error.errors()
-    request_id = request_id_of(request)
-    for each in found:
-        if each["type"] == "json_invalid":
-            detail = f"The body is not JSON: {each['ctx']['error']} (character {each['loc'][-1]})."
-            return of_error(errors.MalformedBody(detail), request_id)
-    said = [{"field": _field(each["loc"]), "message": _message(each)} for each in found]
-    detail = "; ".join(f"{each['field']}: {each['message']}" for each in said[:5])
-    return of_error(errors.InvalidRequest(detail, errors=said), request_id)
+    return of_error(of_shape(error.errors()), request_id_of(request))
 
 
 def request_id_of(request: Request) -> str:

@@ -34,7 +34,7 @@ _DOCUMENTED = {
 
 
 @router.post(
-    "/webhook", responses=problems(400, 413, 500, 503), openapi_extra=_DOCUMENTED, summary="Receive a Stripe event"
+    "/webhook", responses=problems(400, 408, 413, 500, 503), openapi_extra=_DOCUMENTED, summary="Receive a Stripe event"
 )
 async def receive_event(request: Request, till: TillDep) -> EventView:
     """The signature is checked on the raw body; the same event twice happens once."""

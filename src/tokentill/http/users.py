@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.convertors import Convertor, register_url_convertor
 
 from tokentill.http.auth import AdminOnly
-from tokentill.http.bodies import BalanceView, HistoryView, LotsView
+from tokentill.http.bodies import BalanceView, HistoryView, HoldsView, LotsView
 from tokentill.http.deps import TillDep, UserId, cursor_of, page_of
 from tokentill.http.problems import problems
 
@@ -30,7 +30,7 @@ register_url_convertor("any_text", _AnyText())
 
 router = APIRouter(
     prefix="/v1/users/{user_id:any_text}", tags=["users"], dependencies=[AdminOnly],
-    responses=problems(401, 404, 413, 422, 500, 503),
+    responses=problems(401, 404, 408, 413, 422, 500, 503),
 )  # fmt: skip
 
 
@@ -59,3 +59,15 @@ def read_lots(user_id: UserId, till: TillDep) -> LotsView:
     """First to burn first."""
     till.balance(user_id)  # For its AccountNotFound: no lots is what a spent account has.
     return LotsView.of(till.lots(user_id), user_id)
+
+
+@router.get("/holds", summary="The holds that are open")
+def read_holds(
+    user_id: UserId,
+    till: TillDep,
+    include_closed: Annotated[
+        bool, Query(description="Those that were captured, voided or have expired, too.")
+    ] = False,
+) -> HoldsView:
+    """Oldest first. What is held is their sum, and nothing else."""
+    return HoldsView.of(till.holds(user_id, include_closed=include_closed), user_id)
