@@ -43,8 +43,8 @@ story: $(READY)  ## Play one scenario: make story NAME=drip_before_purchase
 	@test -n "$(NAME)" || { echo "Which one? make story NAME=drip_before_purchase; they are in tests/scenarios/."; exit 2; }
 	@$(BIN)/pytest -v tests/scenarios -k "$(NAME)"
 
-bench: $(READY)  ## Measure spends a second beside a hand-written transaction, in one run
-	@$(BIN)/python bench/spend.py $(ARGS)
+bench: $(READY)  ## Measure spends a second beside the baselines, in one run: make bench ARGS="--rows 5000000"
+	@$(BIN)/till bench spend $(ARGS)
 
 schema: $(READY)  ## Write src/tokentill/store/schema.sql anew from the migrations
 	@$(BIN)/python -m tokentill.store.schema
