@@ -53,7 +53,7 @@ FAULTS = [
     NO_VERSION_CHECK,
     Fault(
         "the version check is dropped, seen by holds",
-        f"{HOLDS}::test_two_tills_set_the_same_tokens_aside_once",
+        f"{HOLDS}::test_two_tills_that_take_turns_set_the_same_tokens_aside_once",
         " == 20\n",
         (Line(ACCOUNTS, VERSION_CHECK, ""),),
     ),
@@ -65,7 +65,7 @@ FAULTS = [
     ),
     Fault(
         "the version is not moved on by a hold",
-        f"{HOLDS}::test_two_tills_set_the_same_tokens_aside_once",
+        f"{HOLDS}::test_two_tills_that_take_turns_set_the_same_tokens_aside_once",
         " == 20\n",
         (
             Line(

@@ -52,6 +52,16 @@ def test_two_tills_set_the_same_tokens_aside_once(till: Till, database: str, clo
         assert till.balance("alice").held == other.balance("alice").held == 2_000
 
 
+def test_two_tills_that_take_turns_set_the_same_tokens_aside_once(till: Till, database: str, clock: Clock) -> None:
+    """Each remembers the account as it left it, and the other has been there since."""
+    till.grant_tokens("alice", 2_000)
+    with Till(database, clock=clock) as other:
+        tills = (till, other)
+        answers = outcomes(60, lambda n: tills[n % 2].hold("alice", 100, "chat_conversation"), threads=1)
+
+        assert len(succeeded(answers)) == 20
+
+
 def test_two_processes_set_the_same_tokens_aside_once(till: Till, database: str) -> None:
     till.grant_tokens("alice", 2_000)
 

@@ -7,6 +7,7 @@ Both are right as long as nobody else asks at the same time, and both use transa
 
 import json
 import sys
+from abc import ABC, abstractmethod
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
@@ -17,7 +18,7 @@ from psycopg_pool import ConnectionPool
 CONNECTIONS = 20
 
 
-class WrongTill:
+class WrongTill(ABC):
     """One account in two tables of its own. `spend` says whether it sold the tokens."""
 
     def __init__(self, url: str) -> None:
@@ -40,8 +41,8 @@ class WrongTill:
     ) -> None:
         self._pool.close()
 
-    def spend(self, tokens: int) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def spend(self, tokens: int) -> bool: ...
 
 
 class CheckThenDecrement(WrongTill):

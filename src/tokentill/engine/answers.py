@@ -138,11 +138,11 @@ Settled = tuple[Answer[Any], Receipt | HoldReceipt | None, Exception | None]
 
 
 def settle(settled: Iterable[Settled]) -> None:
-    """Give each its receipt, or its error, and wake who waits for it. What is done already stays as it is."""
+    """Give each its receipt, or its error, and wake who waits for it. What is done or withdrawn stays so."""
     woken = []
     with _lock:
         for answer, receipt, error in settled:
-            if answer.state == "done":
+            if answer.state == "done" or answer.state == "cancelled":  # noqa: PLR1714  # a set is built at each call
                 continue
             answer.receipt, answer.error = receipt, error
             answer.state = "done"

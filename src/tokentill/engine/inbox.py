@@ -49,6 +49,7 @@ class Inbox:
             left = [request for kept in self._kept for request in kept]
             for kept in self._kept:
                 kept.clear()
+            self._kept_count = 0
             while not self._arrived.empty():
                 request = self._arrived.get_nowait()
                 if request is not None:

@@ -1,4 +1,4 @@
-"""A lane: gathers the commands that have arrived, and carries out each batch in one transaction.
+"""A lane: carries out each batch of commands in one transaction. The inbox says which.
 
 One batch goes load → decide → doubt → write → answer:
 

@@ -3,8 +3,9 @@
 Forgetting anything at any moment is allowed. Both memories are bounded: of the accounts, the least recently used goes
 first; of the keys, the older half goes when the newer one is full.
 
-Only one lane at a time works on an account (the inbox sees to that), so lanes may share one memory: every
-operation here is one step of the interpreter for one account, or for keys, of which a forgotten one costs a lookup.
+Only one lane at a time works on an account (the inbox sees to that), so lanes may share one memory. Keys are another
+matter: two lanes may turn the newer half into the older one at the same moment, and a key that is forgotten so costs a
+unique violation and a lookup.
 """
 
 from collections import OrderedDict

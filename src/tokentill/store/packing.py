@@ -1,10 +1,10 @@
-"""PostgreSQL's binary formats, for what is written a thousand at a time.
+"""PostgreSQL's binary arrays, for what is written a thousand at a time.
 
-The driver adapts value by value, which costs more than deciding does. What is the same for all rows is packed once
-here, numbers are packed together, and columns of fixed width are laid out by striding over the whole batch.
+The driver adapts value by value, which costs more than deciding does. Here texts that come again are packed once,
+numbers are packed together, and columns of fixed width are laid out by striding over the whole batch.
 
-Source: https://www.postgresql.org/docs/current/sql-copy.html ("Binary Format"); each type's own format is what its
-`*_recv` function reads (`array_recv`, `numeric_recv`, `timestamptz_recv`: microseconds since 2000-01-01 UTC).
+Source: an array's and each type's binary format is what PostgreSQL's own `*_recv` function reads (`array_recv`,
+`numeric_recv`, `timestamptz_recv`: microseconds since 2000-01-01 UTC).
 """
 
 import struct
@@ -28,7 +28,7 @@ _EXACT = Context(prec=60)  # Its own, because a host's may be set to a few digit
 _COST_PLACES = 8
 _COST_UNITS = 10**_COST_PLACES
 
-FEW = 16  # Values; more are laid out a byte of all at a time.
+_FEW = 16  # Values; more are laid out a byte of all at a time.
 
 _length = Struct("!i").pack
 _json_head = Struct("!ib").pack
@@ -221,7 +221,7 @@ def big_endian(values: Sequence[int]) -> bytes:
 
 def strided(width: int, data: bytes, count: int) -> bytes | bytearray:
     """Return `count` values of `width` bytes, each with its length before it: a column of an array."""
-    if count < FEW:
+    if count < _FEW:
         head = _length(width)
         return b"".join([head + data[at : at + width] for at in range(0, width * count, width)])
     stride = 4 + width
