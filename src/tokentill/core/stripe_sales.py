@@ -1,4 +1,4 @@
-"""What was sold: from the lines of a cart, a subscription or an invoice to a plan or a pack of the catalog.
+"""What was sold, and to whom: from the lines of a cart, a subscription or an invoice to an offer of the catalog.
 
 A price's own names outrank metadata, which survives a change of plan; amount and rhythm come last. A name is not
 believed for a line whose rhythm (28 days, or a year) contradicts it.
@@ -11,11 +11,13 @@ from datetime import datetime
 from typing import Literal, TypeVar
 
 from tokentill.core.catalog import CYCLE, Catalog, Pack, Plan
+from tokentill.core.stripe_meanings import Doubt, Who
 from tokentill.core.stripe_payloads import (
     Json,
     currency_of,
     decimal_of,
     dig,
+    first_text,
     give_up,
     id_of,
     ignore,
@@ -48,9 +50,10 @@ _CADENCES: Mapping[tuple[str | None, int | None], Cadence] = {
 class Line:
     """One line of a cart, a subscription or an invoice, as far as it says what was sold."""
 
-    currency: str
+    currency: str  # Empty: not said.
     amount_cents: int | None = None  # Before discounts and tax; negative: a credit.
     unit_cents: int | None = None
+    is_free: bool = False  # Its price itself is 0, so a line of 0 is no trial.
     quantity: int = 1
     price_names: tuple[str, ...] = ()  # Ids and lookup keys of its price.
     price_metadata: tuple[object, ...] = ()
@@ -59,21 +62,37 @@ class Line:
     raw: Json = field(default_factory=dict)
 
 
-def read_line(raw: Json, currency: str) -> Line:
-    """Read one line: of a cart, of an expanded subscription's items, or of an invoice."""
+def buyer(
+    metadata: Iterable[object], *, customer: object, emails: Iterable[object] = (), reference: object = None
+) -> Who:
+    """Return every name of a buyer. Of the metadata the first that names a user counts; an expanded customer's last."""
+    texts = (text_of(email) for email in (*emails, dig(customer, "email")))
+    return Who(
+        client_reference_id=text_of(reference),
+        metadata_user_id=first_text((*metadata, dig(customer, "metadata")), USER_FIELDS),
+        customer_id=id_of(customer),
+        email=next((text for text in texts if text is not None), None),
+    )
+
+
+def read_line(raw: Json, currency: str | None) -> Line:
+    """Read one line: of a cart, of a subscription's items, or of an invoice. `currency`: that of the whole."""
     expanded = dig(raw, "pricing", "price_details", "price")
     prices = [price for price in (raw.get("price"), raw.get("plan"), expanded) if price]
     quantity = raw.get("quantity")
     names = [name for price in prices for name in (id_of(price), text_of(dig(price, "lookup_key"))) if name]
     units = [whole_of(dig(price, key)) for price in prices for key in ("unit_amount", "amount")]
-    units.append(decimal_of(dig(raw, "pricing", "unit_amount_decimal")))
+    # A trial's line may say 0 here, where its price does not.
+    units_or_share = (*units, decimal_of(dig(raw, "pricing", "unit_amount_decimal")))
+    currencies = (raw.get("currency"), currency, *(dig(price, "currency") for price in prices))
     amount = whole_of(raw.get("amount"))
     start, end = time_of(dig(raw, "period", "start")), time_of(dig(raw, "period", "end"))
     period = (start, end) if start and end and start < end else None
     return Line(
-        currency=currency_of(raw.get("currency")) or currency,
+        currency=next((found for one in currencies if (found := currency_of(one))), ""),
         amount_cents=whole_of(raw.get("amount_subtotal")) if amount is None else amount,
-        unit_cents=next((unit for unit in units if unit is not None), None),
+        unit_cents=next((unit for unit in units_or_share if unit is not None), None),
+        is_free=next((unit for unit in units if unit is not None), None) == 0,
         quantity=1 if quantity is None else whole_of(quantity) or 0,
         price_names=tuple(names),
         price_metadata=tuple(
@@ -107,7 +126,8 @@ def plan_sold(
 
     In this order: the price itself; the name in the line's or the whole payload's metadata; the amount. A price
     outranks a name because the metadata of a subscription outlives a change of its plan; for the same reason a name
-    is not believed about a line that recurs in another rhythm.
+    is not believed about a line that recurs in the rhythm of another kind of plan. A price may sell a plan in any
+    rhythm, if its own id or metadata names the plan: 28-day drips that are paid by the year.
     """
     plans = list(catalog.plans.values())
 
@@ -127,8 +147,31 @@ def plan_sold(
         if found:
             return max(found, key=lambda one: one[0].amount_cents or 0)
     if is_cut_off:
-        give_up("the invoice has more lines than the payload shows, and none of these is a plan of the catalog")
+        give_up("there are more lines than the payload shows, and none of these is a plan of the catalog")
     ignore("no plan of the catalog, or more than one, fits what was sold")
+
+
+def pack_doubt(pack: Pack, line: Line) -> Doubt | None:
+    """Say what does not fit about a sale of packs: its amount before discounts and tax, or its currency."""
+    amount = pack.price_cents * line.quantity
+    if line.currency == pack.currency and line.amount_cents in (None, amount):
+        return None
+    what = pack.key if line.quantity == 1 else f"{line.quantity} x {pack.key}"
+    found = line.currency if line.amount_cents is None else f"{line.amount_cents:,} {line.currency}"
+    return Doubt(expected=f"{amount:,} {pack.currency} for {what}", found=found)
+
+
+def plan_doubt(plan: Plan, line: Line) -> tuple[Doubt, ...]:
+    """Say what does not fit about a plan's price, if anything: its amount, its currency, or that there are several.
+
+    A price in another rhythm than the plan's has its own amount: nothing to compare it with.
+    """
+    unit = line.unit_cents if line.cadence in (None, plan.kind) else None
+    if line.currency == plan.currency and unit in (None, plan.price_cents) and line.quantity == 1:
+        return ()
+    found = line.currency if line.unit_cents is None else f"{line.unit_cents:,} {line.currency}"
+    times = "" if line.quantity == 1 else f"{line.quantity} x "
+    return (Doubt(expected=f"{plan.price_cents:,} {plan.currency} for {plan.key}", found=times + found),)
 
 
 def offer_by_price(line: Line, offers: Sequence[Offer], fields: Sequence[str]) -> Offer | None:
@@ -147,7 +190,8 @@ def offer_by_amount(line: Line, offers: Sequence[Offer]) -> Offer | None:
     found = [
         offer
         for offer in offers
-        if offer.price_cents > 0 and offer.price_cents in prices and offer.currency == line.currency
+        # A retired offer is known by its name or its price's id; by the amount it would get in its successor's way.
+        if offer.is_active and offer.price_cents > 0 and offer.price_cents in prices and offer.currency == line.currency
     ]
     return found[0] if len(found) == 1 else None
 
@@ -164,13 +208,14 @@ def offer_named(metadata: Iterable[object], fields: Sequence[str], offers: Seque
 
 def _offer_called(value: str, offers: Sequence[Offer]) -> Offer | None:
     called = "".join(_words(value))
-    for offer in offers:
+    for offer in sorted(offers, key=lambda offer: not offer.is_active):  # A retired one may share its successor's name.
         full_names = ("".join(_words(offer.key)), "".join(_words(offer.name)))
         if value in offer.price_ids or (called and called in full_names):
             return offer
     # A short form is the end of a key that no other key ends in: `annual` for `vision_pro_annual`.
     short = "".join(word for word in _words(value) if word not in _FILLERS)
     found = [offer for offer in offers if short in _endings(offer.key)]
+    found = [offer for offer in found if offer.is_active] or found
     return found[0] if len(found) == 1 else None
 
 
