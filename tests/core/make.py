@@ -1,6 +1,7 @@
 """Short ways to make the values that the core decides on, and a book that keeps what it decided."""
 
 import itertools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,10 +23,11 @@ from tokentill.core.commands import (
     VoidHold,
 )  # fmt: skip
 from tokentill.core.holds import Hold
-from tokentill.core.journal import Row
+from tokentill.core.journal import Row, Transaction
 from tokentill.core.keys import Key
 from tokentill.core.ledger import Decided, Decision, Refused, decide
 from tokentill.core.lots import Lot
+from tokentill.core.reversals import Bought, BoughtLot, MoneyBack
 from tokentill.core.users import User
 from tokentill.core.values import replace
 from tokentill.errors import TillError
@@ -183,3 +185,41 @@ class Book:
     def left(self) -> dict[int, int]:
         """What is left in each open lot."""
         return {lot.lot: lot.remaining for lot in self.account.lots}
+
+
+def refund_lots(
+    rows: Iterable[Row],
+    lots: Mapping[int, Lot],
+    payment_id: str,
+    back: MoneyBack,
+    *,
+    has_open_dispute: bool = False,
+    frozen_for: str | None = None,
+) -> Bought:
+    """What the books know of a payment: read from the rows of a test, as the store reads it from the journal."""
+    found = []
+    for number, lot in lots.items():
+        if lot.payment_id != payment_id:
+            continue
+        expired, from_lot, forgiven, owed = 0, 0, 0, dict[int | None, int]()
+        for row in rows:
+            if not isinstance(row, Transaction):
+                continue
+            if row.transaction_type == "expiration" and row.lot_moves[0][0] == number:
+                expired -= row.token_amount
+            if row.transaction_type == "refund" and row.reverses_seq == number:
+                said: Any = row.metadata
+                from_lot += said["from_lot_tokens"]
+                forgiven = said["forgiven_tokens"]
+                for source, tokens in said["owed"]:
+                    owed[source] = owed.get(source, 0) + tokens
+        found.append(
+            BoughtLot(
+                lot=lot, expired_tokens=expired, from_lot_tokens=from_lot, forgiven_tokens=forgiven,
+                owed=tuple((source, tokens) for source, tokens in owed.items() if tokens),
+            )
+        )  # fmt: skip
+    return Bought(
+        payment_id=payment_id, paid_cents=sum(one.lot.paid_cents or 0 for one in found), lots=tuple(found), back=back,
+        others=lots, has_open_dispute=has_open_dispute, frozen_for=frozen_for,
+    )  # fmt: skip

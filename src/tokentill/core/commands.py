@@ -15,6 +15,7 @@ from uuid import UUID
 from tokentill.core.journal import Metadata, Source, TransactionType
 from tokentill.core.keys import Key
 from tokentill.core.lots import PRIORITY_DEFAULT, LotKind
+from tokentill.core.reversals import Policies
 from tokentill.core.users import User
 from tokentill.core.values import Value
 from tokentill.core.values import field as value_field
@@ -172,9 +173,20 @@ class Redate:
     subscription_id: str
     cycle_number: int
     expires_at: datetime
+    kind: LotKind | None = None  # None: whatever the cycle's lot is.
+    key: None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reverse:
+    """Let the tokens of a payment follow its money, as it stands. Asking again finds nothing left to do: no key."""
+
+    user: User
+    payment_id: str  # Any of its names.
+    policies: Policies = field(default_factory=Policies)
     key: None = None
 
 
 HoldCommand = PlaceHold | RenewHold | VoidHold  # Answered with the hold; the others with a journal row or nothing.
-RowCommand = Grant | Drip | Deduct | Spend | Sweep | Redate
+RowCommand = Grant | Drip | Deduct | Spend | Sweep | Redate | Reverse
 Command = RowCommand | HoldCommand

@@ -23,12 +23,26 @@ class PaymentSeen:
     """Money that came in for this user."""
 
     payment_id: str
-    amount_cents: int
-    currency: str
+    names: tuple[str, ...] = ()  # What else it is called: a session, an invoice, a charge, a cycle (`cycle_name`).
+    amount_cents: int | None = None
+    currency: str | None = None
     customer_id: str | None = None
     session_id: str | None = None
     invoice_id: str | None = None
     paid_at: datetime
+    period_start: datetime | None = None  # Of the invoice: then what it paid for is in the books.
+
+
+def cycle_name(subscription_id: str, cycle_number: int) -> str:
+    """Return the name by which a payment knows the cycle that it bought."""
+    return f"{subscription_id}#{cycle_number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoneySettled:
+    """The books have followed what was known of these payments at these revisions."""
+
+    revisions: tuple[tuple[str, int], ...]  # (payment_id, revision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +58,7 @@ class CycleGranted:
 
     subscription_id: str
     cycle_number: int
-    next_drip_at: datetime | None = None
+    next_drip_at: datetime | None = None  # Our clock gives more of this paid period, and the next then.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +67,17 @@ class ProfileSeen:
 
     email: str | None = None
     display_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Something that does not fit and that somebody should look at; each kind once for each subject."""
+
+    id: UUID
+    kind: str
+    subject: str  # The object in Stripe.
+    expected: str
+    found: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,4 +90,4 @@ class Audited:
     detail: Mapping[str, object] = field(default_factory=dict)
 
 
-Companion = EventHandled | PaymentSeen | CustomerSeen | CycleGranted | ProfileSeen | Audited
+Companion = EventHandled | PaymentSeen | MoneySettled | CustomerSeen | CycleGranted | ProfileSeen | Found | Audited

@@ -46,6 +46,7 @@ class Transaction:
     stripe_invoice_id: str | None = None
     subscription_id: str | None = None
     token_pack_id: str | None = None
+    reverses_seq: int | None = None  # Of a refund: the row whose lot it takes back (or gives back).
     reason: str | None = None
     created_by: str | None = None
     metadata: Metadata = field(default_factory=dict)

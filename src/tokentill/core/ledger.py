@@ -16,8 +16,8 @@ Invariants of every decision (`Decided` checks them):
 from datetime import datetime
 from typing import assert_never
 
-from tokentill.core import hold_rules
-from tokentill.core.account import Account, Loss, open_holds
+from tokentill.core import hold_rules, reversal_rules
+from tokentill.core.account import Account
 from tokentill.core.commands import (
     Command,
     Deduct,
@@ -26,15 +26,18 @@ from tokentill.core.commands import (
     PlaceHold,
     Redate,
     RenewHold,
+    Reverse,
     Spend,
     Sweep,
     VoidHold,
 )
 from tokentill.core.decisions import Decided, Decision, Refused, frozen, too_few
 from tokentill.core.drips import rollover
+from tokentill.core.expiry import expire, expire_tokens
 from tokentill.core.holds import Hold
-from tokentill.core.journal import DripRow, Source, Transaction, UsageRow
-from tokentill.core.lots import Drawdown, Lot, LotKind, LotMoves, burn_order, plan_drawdown
+from tokentill.core.journal import DripRow, Transaction, UsageRow
+from tokentill.core.lots import Drawdown, Lot, LotMoves, burn_order, plan_drawdown
+from tokentill.core.reversals import Bought
 from tokentill.core.values import replace
 from tokentill.errors import (
     AccountNotFound,
@@ -47,22 +50,19 @@ __all__ = ["BALANCE_MAX", "Decided", "Decision", "Refused", "decide", "expire"]
 
 BALANCE_MAX = 2**53 - 1  # What JSON's numbers and JavaScript can still count.
 
-_SOURCE_OF_KIND: dict[LotKind, Source] = {
-    "purchase": "token_pack",
-    "subscription": "subscription",
-    "drip": "subscription",
-    "trial": "trial",
-    "admin": "admin",
-    "transfer": "transfer",
-    "refund": "refund",
-    "opening": "legacy",
-}
 
-
-def decide(account: Account | None, command: Command, *, at: datetime, hold: Hold | None = None) -> Decision:
+def decide(
+    account: Account | None,
+    command: Command,
+    *,
+    at: datetime,
+    hold: Hold | None = None,
+    bought: Bought | None = None,
+) -> Decision:
     """Decide `command` against the account as it stands at `at`; None: it has no account yet.
 
     A command about a hold that is not among the account's open ones is handed it as `hold`; None: there is no such one.
+    A reversal is handed what its payment has `bought`.
 
     An account's own time never runs backwards: a decision for a moment before its last one is made for that last one.
     """
@@ -72,13 +72,13 @@ def decide(account: Account | None, command: Command, *, at: datetime, hold: Hol
         account = Account.opened(command.user)
     at = max(at, account.last_at)
 
-    decision = _decide(account, command, hold, at)
+    decision = _decide(account, command, hold, bought, at)
     if isinstance(decision, Decided):
         _check(account, decision)
     return decision
 
 
-def _decide(account: Account, command: Command, hold: Hold | None, at: datetime) -> Decision:
+def _decide(account: Account, command: Command, hold: Hold | None, bought: Bought | None, at: datetime) -> Decision:
     match command:
         case Spend():
             if command.hold_id is None:
@@ -95,6 +95,8 @@ def _decide(account: Account, command: Command, hold: Hold | None, at: datetime)
             return Decided(account, rows)
         case Redate():
             return Decided(_redated(account, command))
+        case Reverse():
+            return reversal_rules.reverse(account, command, bought, at)
         case PlaceHold():
             return hold_rules.place(account, command, account.hold(command.hold_id) or hold, at)
         case RenewHold():
@@ -103,50 +105,6 @@ def _decide(account: Account, command: Command, hold: Hold | None, at: datetime)
             return hold_rules.void(account, command, account.hold(command.hold_id) or hold, at)
         case _:  # pragma: no cover
             assert_never(command)
-
-
-def expire(account: Account, *, at: datetime) -> tuple[Account, tuple[Transaction, ...]]:
-    """Take out every lot that is due at `at`, soonest first, each with an `expiration` row of its own.
-
-    Touches no other lot. The order is that in which they died, whenever somebody looks.
-    """
-    due = [lot for lot in account.lots if lot.expires_at is not None and lot.expires_at <= at]
-    if not due:
-        return account, ()
-    rows = []
-    for lot in sorted(due, key=lambda lot: (lot.expires_at, lot.lot)):
-        assert lot.expires_at is not None
-        account, row = _expire_tokens(account, lot, lot.remaining, lot.expires_at)
-        rows.append(row)
-    return replace(account, version=account.version + 1, last_at=at, holds=open_holds(account.holds, at)), tuple(rows)
-
-
-def _expire_tokens(account: Account, lot: Lot, tokens: int, when: datetime) -> tuple[Account, Transaction]:
-    row = Transaction(
-        user_id=account.user_id,
-        seq=account.seq + 1,
-        transaction_type="expiration",
-        source=_SOURCE_OF_KIND[lot.kind],
-        token_amount=-tokens,
-        balance_before=account.balance,
-        balance_after=account.balance - tokens,
-        lot_moves=((lot.lot, -tokens),),
-        subscription_id=lot.subscription_id,
-        metadata={"kind": lot.kind} | ({"cycle_number": lot.cycle_number} if lot.cycle_number is not None else {}),
-        effective_at=when,
-    )
-    losses = account.losses
-    if lot.kind == "drip" and lot.subscription_id is not None and lot.cycle_number is not None:
-        loss = Loss(subscription_id=lot.subscription_id, cycle_number=lot.cycle_number, tokens=tokens, expired_at=when)
-        losses = (*losses, loss)
-    after = replace(
-        account,
-        seq=row.seq,
-        balance=row.balance_after,
-        lots=account.less(lot.lot, tokens),
-        losses=losses,
-    )
-    return after, row
 
 
 def _decide_capture(account: Account, capture: Spend, hold: Hold | None, at: datetime) -> Decision:
@@ -279,7 +237,7 @@ def _decide_drip(account: Account, drip: Drip, at: datetime) -> Decision:
     rolled = rollover(account, drip.subscription_id, boundary=drip.period_start, cap_tokens=drip.rollover_cap_tokens)
     trims: list[Transaction] = []
     for rolled_lot, tokens in rolled.trims:
-        account, trim = _expire_tokens(account, rolled_lot, tokens, drip.period_start)
+        account, trim = expire_tokens(account, rolled_lot, tokens, drip.period_start)
         trims.append(trim)
     if account.balance + drip.tokens > BALANCE_MAX:
         return _too_many(account, drip.tokens)
@@ -327,6 +285,7 @@ def _redated(account: Account, redate: Redate) -> Account:
     lots = tuple(
         replace(lot, expires_at=redate.expires_at)
         if (lot.subscription_id, lot.cycle_number) == (redate.subscription_id, redate.cycle_number)
+        and redate.kind in (None, lot.kind)
         and redate.expires_at > lot.effective_at
         else lot
         for lot in account.lots

@@ -15,9 +15,6 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError
 from typing import Any, Generic, Literal, TypeVar
 
-from tokentill.core.holds import HoldReceipt
-from tokentill.store.journal import Receipt
-
 T_co = TypeVar("T_co", covariant=True)
 
 log = logging.getLogger("tokentill.engine")
@@ -134,7 +131,8 @@ def take(answers: Iterable[Answer[Any]]) -> list[bool]:
     return taken
 
 
-Settled = tuple[Answer[Any], Receipt | HoldReceipt | None, Exception | None]
+# What is answered: a Receipt, a HoldReceipt, or what another queue of the till answers.
+Settled = tuple[Answer[Any], object, Exception | None]
 
 
 def settle(settled: Iterable[Settled]) -> None:

@@ -18,6 +18,7 @@ from tokentill.core.holds import Hold, HoldReceipt
 from tokentill.core.journal import Row, UsageRow
 from tokentill.core.keys import Key, used_for_another
 from tokentill.core.ledger import Decided, Refused, decide
+from tokentill.core.reversals import Bought
 from tokentill.core.values import replace
 from tokentill.engine.answers import Answer
 from tokentill.errors import TillError
@@ -81,6 +82,7 @@ class Draft:
     known: Mapping[KeyRef, UsedKey]
     found: Mapping[HoldRef, Hold]
     now: datetime
+    bought: Bought | None = None  # By the payment that a reversal is about, which is then the only request.
     touched: dict[int, AccountWrite] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     written: list[tuple[Request, Row]] = field(default_factory=list)
@@ -128,7 +130,7 @@ class Draft:
         touched = self.touched.get(user)
         account = touched.after if touched is not None else self.accounts.get(user)
         hold = self._hold(request.hold_ref, touched) if request.hold_ref else None
-        decision = decide(account, request.command, at=request.at or self.now, hold=hold)
+        decision = decide(account, request.command, at=request.at or self.now, hold=hold, bought=self.bought)
         if isinstance(decision, Refused):
             self.refused.append((request, decision.error))
         else:
@@ -159,7 +161,7 @@ class Draft:
         self, request: Request, account: Account | None, touched: AccountWrite | None, decided: Decided
     ) -> None:
         rows = decided.rows
-        if not rows and not decided.is_hold_changed and (account is None or decided.account.lots == account.lots):
+        if not rows and not decided.is_hold_changed and _is_unchanged(account, decided.account):
             self.idle.append((request, self._hold_receipt(request, decided)))
             return
         if touched is None:
@@ -231,3 +233,8 @@ class Draft:
         ]
         used += self.learned.values()
         return used
+
+
+def _is_unchanged(before: Account | None, after: Account) -> bool:
+    """Whether a decision without rows leaves nothing to write."""
+    return before is None or (after.lots == before.lots and after.frozen_at == before.frozen_at)

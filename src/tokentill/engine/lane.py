@@ -21,13 +21,14 @@ What can go wrong, and what is done:
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import psycopg
 
-from tokentill.core.commands import PlaceHold
+from tokentill.core.account import Account
+from tokentill.core.commands import PlaceHold, Reverse
 from tokentill.core.holds import Hold
 from tokentill.core.journal import UsageRow
 from tokentill.core.values import replace
@@ -41,7 +42,8 @@ from tokentill.errors import (
     TillError,
     Unavailable,
 )
-from tokentill.store import accounts, companions, holds, journal, keys, one_statement
+from tokentill.store import accounts, companions, holds, journal, keys, one_statement, payments
+from tokentill.store.companions import Beside
 from tokentill.store.db import LOST, RETRYABLE, Conn
 from tokentill.store.holds import HoldRef
 from tokentill.store.journal import Receipt
@@ -88,12 +90,17 @@ class Lane:
 
     def carry_out(self, requests: Sequence[Request]) -> None:
         """Carry out and answer every request; raises nothing."""
-        try:
-            self._carry_out(requests)
-        except Exception as error:  # Our own bug: the callers must hear of it, and the lane must go on.
-            log.exception("a batch of %d commands failed", len(requests))
-            self._abandon(requests)
-            settle((request, None, error) for request in requests)
+        # What a payment has bought is read from the database, and must not change within the batch: a reversal goes
+        # alone, after the others.
+        alone = [request for request in requests if isinstance(request.command, Reverse)]
+        together = [request for request in requests if request not in alone] if alone else requests
+        for batch in ([together] if together else []) + [[request] for request in alone]:
+            try:
+                self._carry_out(batch)
+            except Exception as error:  # Our own bug: the callers must hear of it, and the lane must go on.
+                log.exception("a batch of %d commands failed", len(batch))
+                self._abandon(batch)
+                settle((request, None, error) for request in batch)
 
     def _carry_out(self, requests: Sequence[Request], *, is_suspicious: bool = False) -> None:
         conflicts, violations, losses = 0, 0, 0
@@ -209,7 +216,13 @@ class Lane:
                 and ((account := held.get(ref[0].int)) is None or account.hold(ref[1]) is None)
             },
         )
-        draft = Draft(held, known, found, now)
+        # After the accounts, too, and for the same reason.
+        bought = None
+        if isinstance(requests[0].command, Reverse):
+            bought = payments.bought(conn, requests[0].command)
+            # It may tell of rows that the account in memory knows nothing of, and the two together make no sense.
+            self._require_unmoved(conn, held, {requests[0].user_id})
+        draft = Draft(held, known, found, now, bought)
         draft.decide(requests)
         return draft
 
@@ -223,12 +236,16 @@ class Lane:
         if not doubtful:
             return {}
         ids = {request.user_id for request in doubtful}
+        self._require_unmoved(conn, draft.accounts, ids)
+        return keys.find(conn, {ref for request in doubtful for ref in request.key_refs})
+
+    def _require_unmoved(self, conn: Conn, believed: Mapping[int, Account], ids: Collection[UUID]) -> None:
+        """Raise _Moved when one of these accounts is not what memory says."""
         versions = accounts.versions(conn, ids)
         for user_id in ids:
-            believed = account.version if (account := draft.accounts.get(user_id.int)) else 0
-            if versions.get(user_id, 0) != believed:
+            account = believed.get(user_id.int)
+            if versions.get(user_id, 0) != (account.version if account else 0):
                 raise _Moved
-        return keys.find(conn, {ref for request in doubtful for ref in request.key_refs})
 
     def _doubts_holds(self, conn: Conn, draft: Draft, found: dict[HoldRef, Hold]) -> bool:
         """Whether a hold that was refused had been placed before; `found` then has it."""
@@ -252,11 +269,10 @@ class Lane:
             journal.append(conn, draft.rows, new_id=self._new_id, created_at=now)
             keys.append(conn, used, created_at=now)
             holds.write(conn, placed, changed, now=now)
-            for request, row in draft.written:
-                if request.companions:
-                    companions.write(conn, request.user_id, request.companions, seq=row.seq, now=now)
-            for request in (*draft.rowless, *(request for request, _ in draft.held)):
-                companions.write(conn, request.user_id, request.companions, seq=None, now=now)
+            rowless = (*draft.rowless, *(request for request, _ in draft.held))
+            beside: list[Beside] = [(each.user_id, each.companions, row.seq) for each, row in draft.written]
+            beside += [(each.user_id, each.companions, None) for each in rowless]
+            companions.write_all(conn, beside, now=now)
 
     def _ensure_month(self, conn: Conn, now: datetime) -> None:
         """The partition is made in a transaction of its own: it is there even if this batch is rolled back."""

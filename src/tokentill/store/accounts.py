@@ -203,10 +203,12 @@ def _write_lots(conn: Conn, writes: Sequence[AccountWrite]) -> None:
             for new in write.opened:
                 opened.append((write.after.user_id, left.get(new.lot) or replace(new, remaining=0)))
     _insert_lots(conn, opened)
-    _update_lots(conn, drawn_lots(writes))
+    _update_lots(conn, drawn_lots(writes) + _reopened_lots(writes))
     for write in writes:
         if write.is_redated:
             _redate_lots(conn, write)
+        if write.after.frozen_at != write.before.frozen_at:
+            _freeze(conn, write)
 
 
 def drawn_lots(writes: Iterable[AccountWrite]) -> list[DrawnLot]:
@@ -221,6 +223,16 @@ def drawn_lots(writes: Iterable[AccountWrite]) -> list[DrawnLot]:
         left = {lot.lot: lot.remaining for lot in after}
         drawn += [(user_id, lot.lot, left.get(lot.lot, 0)) for lot in before if left.get(lot.lot, 0) != lot.remaining]
     return drawn
+
+
+def _reopened_lots(writes: Iterable[AccountWrite]) -> list[DrawnLot]:
+    """Return (user_id, lot, what is in it) for the lots that were used up and hold tokens again."""
+    return [
+        (write.after.user_id, lot.lot, lot.remaining)
+        for write in writes
+        for lot in write.after.lots
+        if write.before.lot(lot.lot) is None and all(lot.lot != opened.lot for opened in write.opened)
+    ]
 
 
 def _insert_lots(conn: Conn, lots: Sequence[tuple[UUID, Lot]]) -> None:
@@ -263,3 +275,13 @@ def _redate_lots(conn: Conn, write: AccountWrite) -> None:
         if lot.lot in before and lot.expires_at != before[lot.lot]:
             sql = "UPDATE token_lots SET expires_at = %s WHERE user_id = %s AND lot = %s"
             conn.execute(sql, [lot.expires_at, write.after.user_id, lot.lot])
+
+
+def _freeze(conn: Conn, write: AccountWrite) -> None:
+    """Freeze the account for a dispute, or release it. Only a reversal changes this."""
+    sql = """
+        UPDATE token_accounts
+           SET frozen_at = %(at)s, frozen_for = CASE WHEN %(at)s::timestamptz IS NOT NULL THEN 'dispute' END
+         WHERE user_id = %(user)s
+    """
+    conn.execute(sql, {"at": write.after.frozen_at, "user": write.after.user_id})

@@ -68,25 +68,36 @@ class Receipt(Value, frozen=True):
         )  # fmt: skip
 
 
-_TRANSACTION_COLUMNS = (
-    "user_id", "seq", "id", "transaction_type", "source", "token_amount", "balance_before", "balance_after",
-    "amount_paid_cents", "currency", "stripe_payment_intent_id", "stripe_session_id", "stripe_invoice_id",
-    "subscription_id", "token_pack_id", "lot", "lot_moves", "debt_change", "reason", "metadata", "created_by",
-    "idempotency_key", "effective_at", "created_at",
-)  # fmt: skip
+_UUID, _BIGINT, _TEXT, _MOMENT, _JSON, _INT = "uuid", "bigint", "text", "timestamptz", "jsonb", "integer"
 
-_DRIP_COLUMNS = (
-    "user_id", "seq", "id", "subscription_id", "drip_date", "drip_amount", "cycle_number", "rollover_from_previous",
-    "rollover_cycles_count", "expired_tokens", "balance_before", "balance_after", "billing_period_start",
-    "billing_period_end", "lot", "lot_moves", "debt_change", "metadata", "idempotency_key", "effective_at",
-    "created_at",
-)  # fmt: skip
+# Each column's type; lot_moves come as an array's text, for arrays of arrays must all be of one length.
+_TRANSACTION = {
+    "user_id": _UUID, "seq": _BIGINT, "id": _UUID, "transaction_type": _TEXT, "source": _TEXT, "token_amount": _BIGINT,
+    "balance_before": _BIGINT, "balance_after": _BIGINT, "amount_paid_cents": _BIGINT, "currency": _TEXT,
+    "stripe_payment_intent_id": _TEXT, "stripe_session_id": _TEXT, "stripe_invoice_id": _TEXT,
+    "subscription_id": _TEXT, "token_pack_id": _TEXT, "lot": _BIGINT, "lot_moves": _TEXT, "debt_change": _BIGINT,
+    "reverses_seq": _BIGINT, "reason": _TEXT, "metadata": _JSON, "created_by": _TEXT, "idempotency_key": _UUID,
+    "effective_at": _MOMENT, "created_at": _MOMENT,
+}  # fmt: skip
+_DRIP = {
+    "user_id": _UUID, "seq": _BIGINT, "id": _UUID, "subscription_id": _TEXT, "drip_date": _MOMENT,
+    "drip_amount": _BIGINT, "cycle_number": _INT, "rollover_from_previous": _BIGINT, "rollover_cycles_count": _INT,
+    "expired_tokens": _BIGINT, "balance_before": _BIGINT, "balance_after": _BIGINT, "billing_period_start": _MOMENT,
+    "billing_period_end": _MOMENT, "lot": _BIGINT, "lot_moves": _TEXT, "debt_change": _BIGINT, "metadata": _JSON,
+    "idempotency_key": _UUID, "effective_at": _MOMENT, "created_at": _MOMENT,
+}  # fmt: skip
 
-_INSERT_TRANSACTION = (
-    f"INSERT INTO token_transactions ({', '.join(_TRANSACTION_COLUMNS)})"
-    f" VALUES ({', '.join(['%s'] * len(_TRANSACTION_COLUMNS))})"
-)
-_INSERT_DRIP = f"INSERT INTO token_drips ({', '.join(_DRIP_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_DRIP_COLUMNS))})"
+
+def _insert(table: str, columns: Mapping[str, str]) -> bytes:
+    """Return the statement that inserts many rows at once, from one array for each column."""
+    taken = ", ".join("n.lot_moves::bigint[]" if name == "lot_moves" else f"n.{name}" for name in columns)
+    arrays = ", ".join(f"%s::{kind}[]" for kind in columns.values())
+    names = ", ".join(columns)
+    return f"INSERT INTO {table} ({names}) SELECT {taken} FROM unnest({arrays}) AS n ({names})".encode()
+
+
+_INSERT_TRANSACTIONS = _insert("token_transactions", _TRANSACTION)
+_INSERT_DRIPS = _insert("token_drips", _DRIP)
 
 # Rows of usage come a thousand at a time, as one array for each column. Nearly all of them draw on one lot: its number
 # and tokens are columns, and only the others bring their lot_moves, as an array's text.
@@ -143,24 +154,24 @@ def usage_columns(rows: Sequence[UsageRow], created_at: datetime) -> list[packin
 def append(conn: Conn, rows: Sequence[Row], *, new_id: Callable[[], UUID], created_at: datetime) -> None:
     """Append journal rows; the financial ones get an id of their own."""
     usage = [row for row in rows if isinstance(row, UsageRow)]
-    with conn.cursor() as cursor:
-        if len(usage) < len(rows):
-            financial = [_transaction_params(row, new_id(), created_at) for row in rows if isinstance(row, Transaction)]
-            if financial:
-                cursor.executemany(_INSERT_TRANSACTION, financial)
-            drips = [_drip_params(row, new_id(), created_at) for row in rows if isinstance(row, DripRow)]
-            if drips:
-                cursor.executemany(_INSERT_DRIP, drips)
-        if usage:
-            cursor.execute(INSERT_USAGE, usage_columns(usage, created_at))
+    if len(usage) < len(rows):
+        financial = [_transaction_params(row, new_id(), created_at) for row in rows if isinstance(row, Transaction)]
+        if financial:
+            conn.execute(_INSERT_TRANSACTIONS, [list(column) for column in zip(*financial, strict=True)])
+        drips = [_drip_params(row, new_id(), created_at) for row in rows if isinstance(row, DripRow)]
+        if drips:
+            conn.execute(_INSERT_DRIPS, [list(column) for column in zip(*drips, strict=True)])
+    if usage:
+        conn.execute(INSERT_USAGE, usage_columns(usage, created_at))
 
 
 def _transaction_params(row: Transaction, row_id: UUID, created_at: datetime) -> list[object]:
     return [
         row.user_id, row.seq, row_id, row.transaction_type, row.source, row.token_amount, row.balance_before,
         row.balance_after, row.amount_paid_cents, row.currency, row.stripe_payment_intent_id, row.stripe_session_id,
-        row.stripe_invoice_id, row.subscription_id, row.token_pack_id, row.lot, _flat(row.lot_moves), row.debt_change,
-        row.reason, Jsonb(dict(row.metadata)), row.created_by, _uuid(row.idempotency_key), row.effective_at, created_at,
+        row.stripe_invoice_id, row.subscription_id, row.token_pack_id, row.lot, _moves(row.lot_moves), row.debt_change,
+        row.reverses_seq, row.reason, Jsonb(dict(row.metadata)), row.created_by, _uuid(row.idempotency_key),
+        row.effective_at, created_at,
     ]  # fmt: skip
 
 
@@ -168,7 +179,7 @@ def _drip_params(row: DripRow, row_id: UUID, created_at: datetime) -> list[objec
     return [
         row.user_id, row.seq, row_id, row.subscription_id, row.drip_date, row.drip_amount, row.cycle_number,
         row.rollover_from_previous, row.rollover_cycles_count, row.expired_tokens, row.balance_before,
-        row.balance_after, row.billing_period_start, row.billing_period_end, row.lot, _flat(row.lot_moves),
+        row.balance_after, row.billing_period_start, row.billing_period_end, row.lot, _moves(row.lot_moves),
         row.debt_change, Jsonb(dict(row.metadata)), _uuid(row.idempotency_key), row.effective_at, created_at,
     ]  # fmt: skip
 
@@ -186,10 +197,6 @@ def compact_json(value: Mapping[str, object]) -> str:
 
 def _uuid(value: bytes | None) -> UUID | None:
     return None if value is None else UUID(bytes=value)
-
-
-def _flat(moves: LotMoves) -> list[int]:
-    return [number for move in moves for number in move]
 
 
 def ensure_month(conn: Conn, day: datetime) -> None:
