@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from tests.core.make import ALICE, MOMENT, NOW, Book, boundary, days, drip, grant, pack, record, spend, sweep
+from tests.core.make import ALICE, NOW, Book, boundary, days, drip, grant, pack, record, spend, sweep
 from tokentill.core.catalog import EXAMPLE, YEAR
-from tokentill.core.drips import Cycle, Subscription, cycle_at, cycle_of, cycles_due, fits, lot_expires_at
+from tokentill.core.drips import Cycle, Subscription, cycle_at, cycle_of, lot_expires_at
 from tokentill.core.journal import DripRow, Row, Transaction
 
 MONTHLY = Subscription(
@@ -85,33 +85,6 @@ def test_an_annual_plans_tokens_die_when_the_year_ends_and_roll_over_nowhere() -
     year = cycle_at(MONTHLY, 1, YEAR)
 
     assert lot_expires_at(year, EXAMPLE.only_plan("annual")) == NOW + days(365)
-
-
-# -- due -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_cycle_is_due_from_the_very_instant_it_starts() -> None:
-    assert list(cycles_due(MONTHLY, at=NOW - MOMENT)) == []
-    assert [cycle.number for cycle in cycles_due(MONTHLY, at=NOW)] == [1]
-
-
-def test_every_missed_cycle_is_due_oldest_first() -> None:
-    given_two = replace(MONTHLY, cycle_number=2)
-
-    assert [cycle.number for cycle in cycles_due(given_two, at=boundary(5))] == [3, 4, 5]
-
-
-def test_a_cycle_that_was_granted_is_not_due_again() -> None:
-    assert list(cycles_due(replace(MONTHLY, cycle_number=5), at=boundary(5))) == []
-
-
-@pytest.mark.parametrize("status", ["past_due", "paused", "canceled"])
-def test_only_an_active_subscription_has_drips_due(status: str) -> None:
-    assert list(cycles_due(replace(MONTHLY, status=status), at=boundary(5))) == []  # type: ignore[arg-type]
-
-
-def test_what_stripe_bills_is_never_due_by_our_clock() -> None:
-    assert list(cycles_due(replace(MONTHLY, billed_by="stripe"), at=boundary(5))) == []
 
 
 # -- what a drip gives and reports -------------------------------------------------------------------------------------
@@ -313,26 +286,3 @@ def test_the_cap_leaves_packs_gifts_and_other_subscriptions_alone() -> None:
     book.do(drip(2, cap=0), at=boundary(2))
 
     assert book.left == {1: 1_000, 2: 500, 3: 100, 6: 100}
-
-
-# -- when a paid period is no cycle of the subscription so far ---------------------------------------------------------
-
-
-@pytest.mark.parametrize("beside", [timedelta(0), timedelta(days=-2), timedelta(days=2)])
-def test_a_paid_period_fits_where_a_cycle_begins_or_nearly(beside: timedelta) -> None:
-    assert fits(MONTHLY, PLAN, boundary(4) + beside)
-
-
-def test_a_period_of_another_billing_day_does_not_fit() -> None:
-    assert not fits(MONTHLY, PLAN, boundary(4) + timedelta(days=3))
-    assert not fits(MONTHLY, PLAN, boundary(4) - timedelta(days=3))
-
-
-def test_a_period_of_another_plan_does_not_fit_wherever_it_begins() -> None:
-    assert not fits(MONTHLY, EXAMPLE.only_plan("annual"), boundary(1))
-
-
-def test_a_cycle_is_due_when_its_plans_length_is_over() -> None:
-    yearly = replace(MONTHLY, plan_key="vision_pro_annual", cycle_number=1)
-
-    assert [cycle.number for cycle in cycles_due(yearly, at=NOW + days(800), length=YEAR)] == [2, 3]

@@ -1,10 +1,9 @@
-"""Drips: the cycles of a subscription, what rolls over from one to the next, and what is due.
+"""Drips: the cycles of a subscription, and what rolls over from one to the next. `core.clocks` says which are due.
 
 Cycle n covers `[anchor + 28 d × (n − anchor_cycle), … + 28 d)`, where 28 d is 2,419,200 seconds whatever the time zone.
 The lot of drip n dies at the start of cycle n + 1 + `rollover_cycles`.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -14,9 +13,6 @@ from tokentill.core.account import Account, Loss
 from tokentill.core.catalog import CYCLE, Plan
 from tokentill.core.lots import Lot
 from tokentill.core.values import replace
-
-# How far a paid period may begin beside our own count: a year of 366 days, seconds of a checkout, a retried payment.
-BESIDE_MAX = timedelta(days=2)
 
 SubscriptionStatus = Literal["active", "past_due", "paused", "canceled"]
 
@@ -40,6 +36,15 @@ class Subscription:
     is_anchor_known: bool = True
     cycle_number: int | None = None
     stripe_customer_id: str | None = None
+    # What follows is a projection of its history (`core.clocks.standing`).
+    stripe_status: str | None = None
+    status_at: datetime | None = None
+    paid_until: datetime | None = None
+    trial_starts_at: datetime | None = None
+    trial_ends_at: datetime | None = None
+    cancel_at: datetime | None = None
+    announced_plan_key: str | None = None  # Of the next paid period, as far as Stripe has told.
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +73,6 @@ def cycle_of(subscription: Subscription, period_start: datetime, length: timedel
 def lot_expires_at(cycle: Cycle, plan: Plan) -> datetime:
     """Return when the tokens of this cycle die: its end, and as many cycles later as the plan rolls over."""
     return cycle.ends_at + CYCLE * plan.rollover_cycles if plan.kind == "drip" else cycle.ends_at
-
-
-def fits(subscription: Subscription, plan: Plan, period_start: datetime) -> bool:
-    """Whether a paid period is a cycle of the subscription as it runs: of this plan, and where a cycle begins.
-
-    After a change of plan or of the billing day it is not, and the count begins anew from that period.
-    """
-    if subscription.plan_key != plan.key:
-        return False
-    cycle = cycle_at(subscription, cycle_of(subscription, period_start, plan.cycle), plan.cycle)
-    return abs(cycle.starts_at - period_start) <= BESIDE_MAX
-
-
-def cycles_due(subscription: Subscription, *, at: datetime, length: timedelta = CYCLE) -> Iterator[Cycle]:
-    """Yield the cycles that have begun by `at` and were not granted yet, oldest first.
-
-    Ask as often as you like: a cycle that was granted is not yielded again. Only a subscription that our own clock
-    drives has any, and only while it is active.
-    """
-    if subscription.billed_by != "clock" or subscription.status != "active":
-        return
-    number = subscription.anchor_cycle if subscription.cycle_number is None else subscription.cycle_number + 1
-    while (cycle := cycle_at(subscription, number, length)).starts_at <= at:
-        yield cycle
-        number += 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,15 +1,30 @@
-"""Reads and writes `token_subscriptions`, and finds whose a Stripe customer or subscription is."""
+"""Reads and writes `token_subscriptions` and the history behind it, and finds whose a customer or subscription is.
+
+What a subscription's row says of its status is a projection (`project`). Whoever adds to the history holds `lock`
+meanwhile, so that of two pieces of news at the same moment neither is missed.
+"""
 
 from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import class_row
 
+from tokentill.core.clocks import History, PaidPeriod, Standing, State
 from tokentill.core.drips import Subscription
 from tokentill.store.db import Conn
 
 _COLUMNS = """user_id, external_id, subscription_id, plan_key, status, billed_by, anchor, anchor_cycle, is_anchor_known,
-              cycle_number, stripe_customer_id"""
+              cycle_number, stripe_customer_id, stripe_status, status_at, paid_until, trial_starts_at, trial_ends_at,
+              cancel_at, announced_plan_key, revision"""
+_STATE = """at, told_by, status, stripe_status, plan_key, is_trial, trial_starts_at, trial_ends_at, cancel_at,
+            occurred_at"""
+_PERIOD = """starts_at, ends_at, plan_key, first_cycle, cycles_count, invoice_id, payment_id, amount_paid_cents,
+             currency, paid_at"""
+
+
+def lock(conn: Conn, subscription_id: str) -> None:
+    """Let nobody else add to this subscription's history until the transaction ends."""
+    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 12))", [subscription_id])
 
 
 def establish(conn: Conn, subscription: Subscription, *, now: datetime) -> Subscription:
@@ -36,17 +51,6 @@ def establish(conn: Conn, subscription: Subscription, *, now: datetime) -> Subsc
     return found
 
 
-def correct_anchor(conn: Conn, subscription: Subscription, *, now: datetime) -> bool:
-    """Replace a provisional anchor by a known one; False when another event has done so already."""
-    sql = """
-        UPDATE token_subscriptions
-           SET anchor = %s, anchor_cycle = %s, is_anchor_known = true, updated_at = %s
-         WHERE user_id = %s AND subscription_id = %s AND NOT is_anchor_known
-    """
-    s = subscription
-    return conn.execute(sql, [s.anchor, s.anchor_cycle, now, s.user_id, s.subscription_id]).rowcount == 1
-
-
 def find(conn: Conn, user_id: UUID, subscription_id: str) -> Subscription | None:
     """Return one subscription of one user."""
     sql = f"SELECT {_COLUMNS} FROM token_subscriptions WHERE user_id = %s AND subscription_id = %s"
@@ -61,24 +65,12 @@ def of_user(conn: Conn, user_id: UUID) -> list[Subscription]:
         return cursor.execute(sql.encode(), [user_id]).fetchall()
 
 
-def begin_anew(conn: Conn, before: Subscription, after: Subscription, *, now: datetime) -> bool:
-    """Set plan and anchor after a change of either; False when another event has changed them meanwhile."""
-    sql = """
-        UPDATE token_subscriptions
-           SET plan_key = %s, anchor = %s, anchor_cycle = %s, is_anchor_known = true, updated_at = %s
-         WHERE user_id = %s AND subscription_id = %s AND plan_key = %s AND anchor = %s AND anchor_cycle = %s
-    """
-    params = [after.plan_key, after.anchor, after.anchor_cycle, now, before.user_id, before.subscription_id,
-              before.plan_key, before.anchor, before.anchor_cycle]  # fmt: skip
-    return conn.execute(sql, params).rowcount == 1
-
-
 def due(conn: Conn, *, at: datetime, after: Subscription | None, limit: int = 1000) -> list[Subscription]:
-    """Return the subscriptions that our clock owes a cycle by `at`, in order of user; `after` goes on from there."""
+    """Return the subscriptions that our clock may owe a cycle by `at`, in order of user; `after` goes on from there."""
     sql = f"""
         SELECT {_COLUMNS}
           FROM token_subscriptions
-         WHERE billed_by = 'clock' AND status = 'active' AND next_drip_at <= %s
+         WHERE next_drip_at <= %s
            AND (%s::uuid IS NULL OR (user_id, subscription_id) > (%s, %s))
          ORDER BY user_id, subscription_id
          LIMIT %s
@@ -88,10 +80,115 @@ def due(conn: Conn, *, at: datetime, after: Subscription | None, limit: int = 10
         return cursor.execute(sql.encode(), [at, *last, limit]).fetchall()
 
 
-def is_invoice_known(conn: Conn, user_id: UUID, invoice_id: str) -> bool:
-    """Whether the payment of this invoice is in the books: then what it paid for is, too."""
-    sql = "SELECT EXISTS (SELECT FROM payments WHERE user_id = %s AND invoice_id = %s AND session_id IS NULL)"
-    return conn.execute(sql, [user_id, invoice_id]).fetchone() == (True,)
+# -- history ----------------------------------------------------------------------------------------------------------
+
+
+def history(conn: Conn, subscription: Subscription) -> History:
+    """Return all that is known of a subscription, with the cycles that are in the books."""
+    user_id, subscription_id = subscription.user_id, subscription.subscription_id
+    sql = """
+        SELECT cycle_number
+          FROM token_lots
+         WHERE user_id = %s AND subscription_id = %s AND kind IN ('drip', 'subscription') AND cycle_number IS NOT NULL
+    """
+    return History(
+        states=tuple(states(conn, subscription_id, user_id)),
+        periods=tuple(_periods(conn, user_id, subscription_id)),
+        given=frozenset(number for (number,) in conn.execute(sql, [user_id, subscription_id])),
+    )
+
+
+def states(conn: Conn, subscription_id: str, user_id: UUID | None) -> list[State]:
+    """Return what was told of how it stood, oldest first: by Stripe, and of this user's own subscription by us."""
+    sql = f"""
+        SELECT {_STATE}
+          FROM subscription_states
+         WHERE subscription_id = %s AND (user_id IS NULL OR user_id = %s)
+         ORDER BY at, told_by
+    """
+    with conn.cursor(row_factory=class_row(State)) as cursor:
+        return cursor.execute(sql.encode(), [subscription_id, user_id]).fetchall()
+
+
+def _periods(conn: Conn, user_id: UUID, subscription_id: str) -> list[PaidPeriod]:
+    sql = f"""
+        SELECT {_PERIOD}
+          FROM subscription_periods
+         WHERE user_id = %s AND subscription_id = %s
+         ORDER BY starts_at
+    """
+    with conn.cursor(row_factory=class_row(PaidPeriod)) as cursor:
+        return cursor.execute(sql.encode(), [user_id, subscription_id]).fetchall()
+
+
+def add_state(conn: Conn, subscription_id: str, state: State, *, user_id: UUID | None, now: datetime) -> None:
+    """Keep how a subscription stood; told again, it changes nothing. `user_id` only of one that is ours alone."""
+    sql = f"""
+        INSERT INTO subscription_states (subscription_id, user_id, created_at, {_STATE})
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT ON CONSTRAINT subscription_states_pkey DO NOTHING
+    """
+    s = state
+    conn.execute(
+        sql.encode(),
+        [subscription_id, user_id, now, s.at, s.told_by, s.status, s.stripe_status, s.plan_key, s.is_trial,
+         s.trial_starts_at, s.trial_ends_at, s.cancel_at, s.occurred_at],
+    )  # fmt: skip
+
+
+def add_period(conn: Conn, subscription: Subscription, period: PaidPeriod, *, now: datetime) -> None:
+    """Keep a paid period, with the numbers of its cycles, for good."""
+    sql = f"""
+        INSERT INTO subscription_periods (user_id, subscription_id, created_at, {_PERIOD})
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+    """
+    p = period
+    conn.execute(
+        sql.encode(),
+        [subscription.user_id, subscription.subscription_id, now, p.starts_at, p.ends_at, p.plan_key, p.first_cycle,
+         p.cycles_count, p.invoice_id, p.payment_id, p.amount_paid_cents, p.currency, p.paid_at],
+    )  # fmt: skip
+
+
+def project(
+    conn: Conn, subscription: Subscription, standing: Standing, *, next_drip_at: datetime | None, now: datetime
+) -> None:
+    """Write how the subscription counts (plan, anchor, who bills it) and stands by now; the caller holds its lock."""
+    sql = """
+        UPDATE token_subscriptions
+           SET plan_key = %s, billed_by = %s, anchor = %s, anchor_cycle = %s, is_anchor_known = %s,
+               stripe_customer_id = coalesce(stripe_customer_id, %s), status = %s, status_at = %s, stripe_status = %s,
+               paid_until = %s, trial_starts_at = %s, trial_ends_at = %s, cancel_at = %s, announced_plan_key = %s,
+               next_drip_at = %s, revision = revision + 1, updated_at = %s
+         WHERE user_id = %s AND subscription_id = %s
+    """
+    s, now_is = subscription, standing
+    conn.execute(
+        sql,
+        [s.plan_key, s.billed_by, s.anchor, s.anchor_cycle, s.is_anchor_known, s.stripe_customer_id, now_is.status,
+         now_is.status_at, now_is.stripe_status, now_is.paid_until, now_is.trial_starts_at, now_is.trial_ends_at,
+         now_is.cancel_at, now_is.announced_plan_key, next_drip_at, now, s.user_id, s.subscription_id],
+    )  # fmt: skip
+
+
+def wait_until(conn: Conn, subscription: Subscription, next_drip_at: datetime | None) -> None:
+    """Say when there will be something to do; whoever has brought news since `subscription` was read knows better."""
+    sql = """
+        UPDATE token_subscriptions
+           SET next_drip_at = %s
+         WHERE user_id = %s AND subscription_id = %s AND revision = %s AND next_drip_at IS DISTINCT FROM %s
+    """
+    s = subscription
+    conn.execute(sql, [next_drip_at, s.user_id, s.subscription_id, s.revision, next_drip_at])
+
+
+def is_trial_given(conn: Conn, user_id: UUID, subscription_id: str) -> bool:
+    """Whether the trial of this subscription is in the books, whoever gave it."""
+    sql = "SELECT EXISTS (SELECT FROM token_lots WHERE user_id = %s AND subscription_id = %s AND kind = 'trial')"
+    return conn.execute(sql, [user_id, subscription_id]).fetchone() == (True,)
+
+
+# -- whose ------------------------------------------------------------------------------------------------------------
 
 
 def known_user(conn: Conn, *, subscription_id: str | None, customer_id: str | None) -> UUID | None:
