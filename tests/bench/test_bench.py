@@ -66,6 +66,16 @@ def test_http_is_measured_with_what_its_generator_cost(bench: Run) -> None:
     assert report["books"]["acknowledged"] > 0
 
 
+def test_webhooks_are_compared_with_bare_signature_checks(bench: Run) -> None:
+    few = ("--accounts", 40, "--callers", 8, "--seconds", 0.5, "--runs", 1)
+    report = bench("webhook", *few, "--json").json
+
+    checks = report["baselines"]["bare_signature_checks_per_s"]
+    assert report["ratios"]["bare_signature_checks"] == pytest.approx(report["ops_per_s"] / checks, abs=0.0001)
+    assert report["books"]["purchases"] == report["sent"]["packs"] > 0
+    assert report["books"]["events"] == report["sent"]["packs"] + report["sent"]["ignored"]
+
+
 def test_growth_compares_with_an_empty_table(bench: Run) -> None:
     report = bench("growth", *SMALL, "--json").json
 

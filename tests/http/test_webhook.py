@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -15,11 +16,11 @@ from starlette.testclient import TestClient
 from stripe import WebhookSignature
 
 from tests.conftest import START, Clock
-from tests.http.conftest import SECRET, row_counts
+from tests.http.conftest import SECRET, row_counts, told
 from tokentill import Till
 from tokentill.demo.stripe_shapes import checkout_pack
 from tokentill.errors import BadSignature, MalformedBody, SwitchedOff
-from tokentill.http.app import create_app
+from tokentill.http.app import TillApp, create_app
 from tokentill.stripe.webhook import verify
 
 PATH = "/api/stripe/webhook"
@@ -171,6 +172,64 @@ def serving(app: FastAPI) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
+
+
+def test_what_is_stored_is_answered_with_200_though_it_could_not_be_acted_on(client: TestClient, till: Till) -> None:
+    """An outage between the two: Stripe need not send it again, for we have it."""
+    till.context.engine.close()
+
+    answer = post(client, PACK, signed(PACK))
+
+    assert (answer.status_code, answer.json()["state"]) == (200, "received")
+    assert till.stripe_event(answer.json()["event_id"]).state == "received"
+
+
+def test_what_could_not_be_stored_is_answered_with_503_and_is_not_there(database: str, clock: Clock) -> None:
+    with Till(database, clock=clock) as till:
+        till.context.pool.close()
+        with TestClient(create_app(till, admin_key=None, webhook_secrets=(SECRET,))) as client:
+            answer = post(client, PACK, signed(PACK))
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert row_counts(database)["stripe_events"] == 0
+
+
+def test_at_the_door_and_behind_it_the_webhook_answers_the_same(app: FastAPI, client: TestClient, till: Till) -> None:
+    async def behind(scope: Any, receive: Any, send: Any) -> None:
+        await TillApp.answer_rest(cast("TillApp", app), scope, receive, send)
+
+    asked: list[tuple[bytes, dict[str, str]]] = [
+        (PACK, {"Stripe-Signature": signed(PACK)}),
+        (PACK, {"Stripe-Signature": signed(PACK, secret="whsec_forged")}),
+        (PACK, {}),
+        (b"{}", {"Stripe-Signature": signed(b"{}")}),
+        (b" " * (2**20 + 1), {"Stripe-Signature": "any"}),
+    ]
+    for body, headers in asked:
+        assert told(client, "POST", PATH, body, headers) == told(TestClient(behind), "POST", PATH, body, headers)
+    assert told(client, "GET", PATH, b"", {})[0] == 405
+
+
+def test_a_secret_that_was_rotated_away_is_good_no_more(till: Till) -> None:
+    old, new = signed(PACK, secret="whsec_old"), signed(PACK, secret="whsec_new")
+    both = f"{old},{new.split(',')[1]}"  # As Stripe signs while the old secret has not expired.
+    for secrets, header, status in [
+        (("whsec_old",), old, 200),
+        (("whsec_old", "whsec_new"), old, 200),
+        (("whsec_old", "whsec_new"), new, 200),
+        (("whsec_new",), both, 200),
+        (("whsec_new",), old, 400),
+    ]:
+        with TestClient(create_app(till, admin_key=None, webhook_secrets=secrets)) as client:
+            assert post(client, PACK, header).status_code == status, (secrets, header)
+
+
+def test_an_event_in_escapes_is_looked_through_before_it_is_stored(client: TestClient, till: Till) -> None:
+    fine = b'{"id": "evt_e", "type": "x", "data": "\\ud83d\\ude00 and \\u00e9"}'
+    deep = b'{"id": "evt_d", "type": "x", "data": [%s]}' % b",".join([b"{}"] * 200)
+
+    assert [post(client, body, signed(body)).status_code for body in (fine, deep)] == [200, 200]
+    assert till.stripe_event("evt_e").payload["data"] == "\U0001f600 and \u00e9"
 
 
 def test_over_a_real_connection_a_signed_event_becomes_tokens(app: FastAPI, till: Till, clock: Clock) -> None:

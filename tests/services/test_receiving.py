@@ -287,6 +287,18 @@ def test_a_new_billing_day_pays_a_period_of_its_own(till: Till, clock: Clock) ->
     ]
 
 
+def test_a_checkout_that_is_told_when_the_count_has_begun_anew_gives_nothing_twice(till: Till, clock: Clock) -> None:
+    """Its cycle is the one that its own invoice gave, however far from there the count goes on by now."""
+    till.receive_stripe_event(invoice(1))
+    resumed = START + timedelta(days=100)
+    clock.now = resumed + timedelta(hours=1)
+    till.receive_stripe_event(invoice(1, start=resumed, invoice_id="in_2", billing_reason="subscription_update"))
+
+    till.receive_stripe_event(checkout(at=START - timedelta(minutes=2)))
+
+    assert given(till) == [375_000, 375_000]
+
+
 def test_a_known_subscription_stays_its_users(till: Till) -> None:
     till.receive_stripe_event(checkout(user_id="ann"))
     till.receive_stripe_event(invoice(1, user_id="somebody else"))

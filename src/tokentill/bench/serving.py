@@ -41,7 +41,7 @@ def measure(url: str, options: Options, *, seed: int) -> tuple[dict[str, Any], i
     serve = ("serve", "--port", "0", "--json", *workers)
     # Requests are logged on stderr; here only the first line on stdout matters.
     with Child("tokentill.cli", *serve, is_quiet=True, TILL_DATABASE_URL=url, TILL_ADMIN_KEY=admin_key) as server:
-        address = _listening(server)
+        address = listening(server)
         task = {
             "server": address, "admin_key": admin_key, "accounts": options.accounts, "batch": options.batch,
             "distribution": options.distribution, "callers": options.callers, "seed": seed,
@@ -70,7 +70,7 @@ def measure(url: str, options: Options, *, seed: int) -> tuple[dict[str, Any], i
     }, answer["acknowledged"]
 
 
-def _listening(server: Child) -> str:
+def listening(server: Child) -> str:
     """Return the URL, from the document that the server prints as soon as it listens."""
     document = ""
     while not document.rstrip().endswith("}"):

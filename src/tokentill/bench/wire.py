@@ -1,4 +1,4 @@
-"""The load generator of `till bench http`: keep-alive connections that ask, read the answer, and ask again.
+"""The load generator of `till bench http` and `webhook`: keep-alive connections that ask, read the answer, ask again.
 
 A process of its own, so that what it costs can be told from what the server costs. It writes HTTP/1.1 by hand: a client
 library would take more of the machine than the server under test. `serving` starts it and reads what it says.
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import uvloop
 
+from tokentill.bench.hooks import Hooks
 from tokentill.bench.load import ACTION, CALLS, choose
 from tokentill.ids import Uuid7s
 
@@ -54,9 +55,12 @@ class Requests:
 class Load:
     """What all connections together have done."""
 
-    def __init__(self, requests: Requests, *, batch: int, warm_up: float, seconds: float) -> None:
+    def __init__(
+        self, requests: Requests | Hooks, *, batch: int, warm_up: float, seconds: float, status: int = 201
+    ) -> None:
         self.requests = requests
         self.batch = batch
+        self._status = status  # Of a request that was accepted, where it is not one of many.
         self.begin = time.perf_counter() + warm_up
         self.end = self.begin + seconds
         self.waits = array("d")
@@ -78,7 +82,7 @@ class Load:
 
     def _accepted(self, status: int, body: bytes) -> int:
         if self.batch == 1:
-            return int(status == 201)
+            return int(status == self._status)
         return int(json.loads(body)["accepted"]) if status < 300 else 0
 
 
@@ -129,7 +133,11 @@ class Connection(asyncio.Protocol):
 
 async def drive(task: dict[str, Any]) -> Load:
     address = urlsplit(task["server"])
-    load = Load(Requests(task), batch=task["batch"], warm_up=task["warm_up"], seconds=task["seconds"])
+    times = {"warm_up": task["warm_up"], "seconds": task["seconds"]}
+    if task.get("secret"):
+        load = Load(Hooks(task), batch=1, status=200, **times)
+    else:
+        load = Load(Requests(task), batch=task["batch"], **times)
     loop = asyncio.get_running_loop()
     connections = [
         (await loop.create_connection(lambda: Connection(load), address.hostname, address.port))[1]
@@ -149,6 +157,7 @@ def main() -> None:
         "acknowledged": load.acknowledged, "measured": len(load.waits) * load.batch, "failures": load.failures,
         "ops_per_s": round(len(load.waits) * load.batch / took, 1),
         "waits": [round(wait, 6) for wait in load.waits],
+        "counts": load.requests.counts if isinstance(load.requests, Hooks) else {},
     }))  # fmt: skip
 
 

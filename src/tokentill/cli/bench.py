@@ -74,6 +74,24 @@ def http(
     _bench("http", options, json)
 
 
+def webhook(
+    accounts: Accounts = 10_000,
+    callers: Callers = 64,
+    distribution: Spread = "uniform",
+    seconds: Seconds = 3.0,
+    runs: Runs = 3,
+    processes: Annotated[int, typer.Option("--processes", "--workers", min=1, help="Processes that serve.")] = 1,
+    url: Url = None,
+    json: AsJson = False,
+) -> None:
+    """Signed Stripe events through `till serve` on loopback, beside bare signature checking of the same bodies."""
+    options = Options(
+        accounts=accounts, callers=callers, rows=0, distribution=distribution, seconds=seconds, runs=runs,
+        workers=processes, url=_server(url),
+    )  # fmt: skip
+    _bench("webhook", options, json)
+
+
 def holds(
     accounts: Accounts = 10_000,
     callers: Callers = 2_048,
@@ -147,11 +165,11 @@ def _server(url: str | None) -> str | None:
 
 def _run_of(name: str) -> Callable[[Options, Tell], dict[str, Any]]:
     # Here and not above: no other command should wait for what benches import.
-    from tokentill.bench import growing, holding, recovering, remembering, serving, spending
+    from tokentill.bench import growing, holding, receiving, recovering, remembering, serving, spending
 
     return {
         "spend": spending.run, "http": serving.run, "holds": holding.run, "growth": growing.run,
-        "recover": recovering.run, "memory": remembering.run,
+        "recover": recovering.run, "memory": remembering.run, "webhook": receiving.run,
     }[name]  # fmt: skip
 
 

@@ -1,17 +1,19 @@
-"""Commands about Stripe's events."""
+"""Commands about Stripe's events: what came, what became of it, and trying again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tokentill.cli import show
+from tokentill.cli.given import By, UserArg, actor, moment_of
 from tokentill.cli.show import AsJson
-from tokentill.core.catalog import EXAMPLE
+from tokentill.core.catalog import Catalog
 from tokentill.core.stripe_events import describe, interpret
 from tokentill.core.stripe_payloads import Ignored, Unclear
-from tokentill.errors import MalformedBody
+from tokentill.errors import InvalidRequest, MalformedBody
+from tokentill.store.inbox import STATES, InboxEvent
 from tokentill.stripe.replaying import Found, read
 from tokentill.till import Till
 
@@ -34,7 +36,9 @@ def replay(
     """
     outcomes: list[Outcome] = []
     if dry_run:
-        _each(paths, _meaning, outcomes, json)
+        with Till.connect() as till:
+            catalog = till.catalog
+        _each(paths, lambda found: _meaning(found, catalog), outcomes, json)
     else:
         with Till.connect() as till:
             _each(paths, lambda found: _received(till, found), outcomes, json)
@@ -64,10 +68,10 @@ def _received(till: Till, found: Found) -> Outcome:
     return _outcome(found, event.state, event.event_id, event.type, event.detail)
 
 
-def _meaning(found: Found) -> Outcome:
+def _meaning(found: Found, catalog: Catalog) -> Outcome:
     """What an event would do, by the catalog alone: whether it was received before is not asked."""
     assert found.event is not None, found
-    meaning = interpret(found.event, EXAMPLE)
+    meaning = interpret(found.event, catalog)
     match meaning:
         case Ignored():
             state = "ignored"
@@ -84,3 +88,125 @@ def _malformed(found: Found, error: str) -> Outcome:
 
 def _outcome(found: Found, state: str, event_id: object, event_type: object, detail: str | None) -> Outcome:
     return {"place": found.place, "state": state, "event_id": event_id, "type": event_type, "detail": detail}
+
+
+def list_events(
+    state: Annotated[
+        str | None, typer.Option("--state", help="Only these: received, handled, ignored, failed.")
+    ] = None,
+    event_type: Annotated[str | None, typer.Option("--type", help="Only of this type, such as invoice.paid.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only those that were about this user.")] = None,
+    customer: Annotated[str | None, typer.Option("--customer", help="Only of this Stripe customer.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="Only those received since: a date or time.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="How many, latest first.")] = 50,
+    json: AsJson = False,
+) -> None:
+    """Show the inbox: what Stripe sent, latest first, and what became of it."""
+    if state is not None and state not in STATES:
+        raise InvalidRequest(f"--state is one of {', '.join(STATES)}, not {state[:40]!r}.", field="state")
+    with Till.connect() as till:
+        events = till.stripe_events(
+            state=state, event_type=event_type, user=user, customer_id=customer, since=moment_of(since, "--since"),
+            limit=limit,
+        )  # fmt: skip
+    if json:
+        show.as_json([told(event) for event in events])
+        return
+    columns = {"received": "left", "event": "left", "type": "left", "state": "left", "tries": "right", "detail": "left"}
+    show.table("Stripe inbox", columns, [_row(event) for event in events])
+
+
+def show_event(
+    event_id: Annotated[str, typer.Argument(metavar="EVENT", help="The event's id: evt_…")], json: AsJson = False
+) -> None:
+    """Show one event: what it means, what became of it, the journal row it caused, and all that Stripe said."""
+    with Till.connect() as till:
+        event = till.stripe_event(event_id)
+        meaning = describe(interpret(event.payload, till.catalog))
+        name, seq = event.user_name, event.seq
+        rows = till.history(name, limit=1, before_seq=seq + 1) if name is not None and seq is not None else []
+    row = rows[0] if rows else None
+    if json:
+        show.as_json({**told(event), "meaning": meaning, "row": row, "payload": event.payload})
+        return
+    facts: dict[str, object] = {**told(event), "meaning": meaning}
+    facts |= {name: show.moment(getattr(event, name), otherwise="-") for name in facts if name.endswith("_at")}
+    if row is not None:
+        facts["row"] = f"{row.seq}: {row.type}, {show.tokens(row.tokens, is_signed=True)} tokens"
+    show.facts(event.event_id, facts)
+    show.as_json(event.payload)
+
+
+def retry(
+    event_ids: Annotated[list[str] | None, typer.Argument(metavar="EVENT...", help="Events to act on again.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All that failed, oldest first.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Act on stored events again, also on ignored ones. What was handled stays as it is: nothing is granted twice.
+
+    Prints a line for each event; exits with 1 when one failed again.
+    """
+    if bool(event_ids) == failed:
+        raise InvalidRequest("Name the events to try again, or give --failed for all that failed.")
+    with Till.connect() as till:
+        _tell(till.retry_failed_stripe_events() if failed else till.retry_stripe_events(event_ids or []), json)
+
+
+def ignore(
+    event_ids: Annotated[list[str], typer.Argument(metavar="EVENT...", help="Events to give up on.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why: kept with the event and in the audit log.")],
+    by: By = None,
+    json: AsJson = False,
+) -> None:
+    """Give up on events that failed: they are not tried again, and the doctor does not remind of them any more.
+
+    What was handled stays as it is. `till stripe retry EVENT` acts on them all the same, should it be needed.
+    """
+    with Till.connect() as till:
+        _tell(till.ignore_stripe_events(event_ids, reason=reason, ignored_by=actor(by)), json)
+
+
+def link(
+    customer: Annotated[str, typer.Argument(metavar="CUSTOMER", help="The customer in Stripe: cus_…")],
+    user: UserArg,
+    by: By = None,
+    json: AsJson = False,
+) -> None:
+    """Say which user a Stripe customer is, and grant what it paid for while nobody knew.
+
+    Replaces who it was before; what was granted stays where it is. Kept in the audit log. Prints a line for each event
+    that had failed; exits with 1 when one failed again.
+    """
+    with Till.connect() as till:
+        _tell(till.link_stripe_customer(customer, user, linked_by=actor(by)), json)
+
+
+def told(event: InboxEvent) -> dict[str, object]:
+    """Return an event for JSON, without its payload."""
+    return {
+        "event_id": event.event_id, "type": event.type, "state": event.state, "attempts": event.attempts,
+        "detail": event.detail, "user_id": event.user_name, "seq": event.seq, "customer_id": event.customer_id,
+        "livemode": event.livemode, "api_version": event.api_version, "occurred_at": event.occurred_at,
+        "received_at": event.received_at, "handled_at": event.handled_at, "next_attempt_at": event.next_attempt_at,
+    }  # fmt: skip
+
+
+def _row(event: InboxEvent) -> list[object]:
+    return [
+        show.moment(event.received_at), event.event_id, event.type, event.state, event.attempts, event.detail
+    ]  # fmt: skip
+
+
+def _tell(events: Iterable[InboxEvent], json: bool) -> None:
+    """Print what became of events, a line for each as soon as it is known."""
+    seen: list[InboxEvent] = []
+    for event in events:
+        seen.append(event)
+        if not json:
+            show.line(f"{event.state:9}  {event.event_id}  {event.type}  {event.detail or ''}")
+    if json:
+        show.as_json([told(event) for event in seen])
+    elif not seen:
+        show.line("No event was waiting.")
+    if any(event.state in ("received", "failed") for event in seen):
+        raise typer.Exit(1)

@@ -5,10 +5,13 @@ key is checked, the body read, the till asked, the answer sent; no router, middl
 the batch this is a short cut only: what it is not sure to understand goes on to the routes in `http.usage` and
 `http.holds`, body and all, and is answered there. So there is one description of what is right, and one of what is
 wrong. Nothing here reads the database: what must be read for it goes on, too, and is read in a thread.
+
+Stripe's webhook comes in here as well: a shop's busiest minute is many events a second. It has a signature instead of
+the key, and is answered in full.
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -18,13 +21,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tokentill.core.keys import KEY_LENGTH_MAX
 from tokentill.errors import InvalidRequest, TillError
 from tokentill.http import batches, hot_holds, problems
-from tokentill.http.answered import UsageAnswer
+from tokentill.http.answered import EventAnswer, UsageAnswer
 from tokentill.http.asked import Answered, Asked, send_answer, send_problem
 from tokentill.http.auth import AdminKey, presented_in
 from tokentill.http.reading import BODY_BYTES_MAX, drop_body, is_json, read_body, replayed
 from tokentill.http.sent import UNREADABLE, UsageSent, usage_of
+from tokentill.stripe.webhook import verify
 from tokentill.till import Till
 
+WEBHOOK = "/api/stripe/webhook"
 USAGE, BATCH, HOLDS = "/v1/usage", "/v1/usage/batch", "/v1/holds"
 
 _sent = msgspec.json.Decoder(UsageSent)
@@ -61,17 +66,25 @@ async def _spend_many(till: Till, asked: Asked, body: bytes) -> Answered:
     return Answered(200, written, is_replay)
 
 
+async def _receive(till: Till, asked: Asked, body: bytes) -> Answered:
+    """Store a Stripe event and act on it, if one of the secrets signed it."""
+    event = verify(body, asked.signature, secrets=asked.webhook_secrets, at=till.clock())
+    return Answered(200, _encoder.encode(EventAnswer.of(await till.submit_stripe_event(event))))
+
+
 class Route(NamedTuple):
     """`ask` answers, or returns None: the request may not be as it should be, and nothing was done."""
 
     ask: Callable[[Till, Asked, bytes], Awaitable[Answered | None]]
     bytes_max: int = BODY_BYTES_MAX
+    has_key: bool = True  # Whether the admin key opens it.
 
 
 _ROUTES = {
     USAGE: Route(_spend),
     BATCH: Route(_spend_many, batches.BATCH_BYTES_MAX),
     HOLDS: Route(hot_holds.place),
+    WEBHOOK: Route(_receive, has_key=False),
 }
 _OF_A_HOLD = {
     "renew": Route(hot_holds.renew),
@@ -97,20 +110,23 @@ class HotRoutes:
     """Answers on the hot routes; `rest` is the app that answers everything else."""
 
     def __init__(
-        self, till: Till, *, admin_key: AdminKey, new_id: Callable[[], UUID], rest: ASGIApp, body_seconds: float
-    ) -> None:
+        self, till: Till, *, admin_key: AdminKey, webhook_secrets: Sequence[str], new_id: Callable[[], UUID],
+        rest: ASGIApp, body_seconds: float,
+    ) -> None:  # fmt: skip
         self._till = till
         self._admin_key = admin_key
+        self._webhook_secrets = webhook_secrets
         self._new_id = new_id
         self._rest = rest
         self._body_seconds = body_seconds
 
     async def answer(self, route: Route, hold_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a POST that `route_of` knows."""
-        asked = Asked(scope, b"req_%032x" % self._new_id().int, hold_id)
+        asked = Asked(scope, b"req_%032x" % self._new_id().int, hold_id, self._webhook_secrets)
         try:
             try:
-                self._admin_key.check(presented_in(asked.authorization))
+                if route.has_key:
+                    self._admin_key.check(presented_in(asked.authorization))
             except TillError:
                 await drop_body(scope, receive, seconds=self._body_seconds)
                 raise

@@ -1,11 +1,10 @@
-"""`/api/stripe/webhook`: where Stripe says what happened.
+"""`/api/stripe/webhook`: where Stripe says what happened. Answered at the door (`http.hot`); here it is described.
 
 The answer is 200 as soon as the event is stored, whatever it means for the till: what failed is kept and shown, and
 Stripe sending it again would not help. Only what could not be stored is answered with an error, so that Stripe does.
 """
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
 
 from tokentill.http.bodies import EventView
 from tokentill.http.deps import TillDep
@@ -40,4 +39,4 @@ async def receive_event(request: Request, till: TillDep) -> EventView:
     """The signature is checked on the raw body; the same event twice happens once."""
     secrets: tuple[str, ...] = request.app.state.webhook_secrets
     event = verify(await request.body(), request.headers.get("stripe-signature"), secrets=secrets, at=till.clock())
-    return EventView.of(await run_in_threadpool(till.receive_stripe_event, event))
+    return EventView.of(await till.submit_stripe_event(event))

@@ -6,303 +6,195 @@ The key of a grant is the business fact (this session's pack, this subscription'
 a duplicate, a checkout beside its first invoice, or two events about one payment grant once.
 
 Stripe promises no order. Whoever comes first grants; who comes later corrects what the first could not know.
+
+Events come in batches, of one or of many (`services.arriving`), because many commit for the price of one; what is done
+about each is `services.handling`'s.
 """
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import assert_never
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
-from tokentill.core.commands import Grant, Paid, Redate
-from tokentill.core.companions import (
-    Audited,
-    Companion,
-    CustomerSeen,
-    EventHandled,
-    PaymentSeen,
-    ProfileSeen,
-)
-from tokentill.core.drips import Cycle, Subscription, cycle_at, cycle_of, lot_expires_at
-from tokentill.core.stripe_events import (
-    Intention,
-    PackPaid,
-    PeriodPaid,
-    SubscriptionStarted,
-    Who,
-    describe,
-    interpret,
-)
-from tokentill.core.stripe_payloads import Ignored, Unclear
+from msgspec.json import encode as encode_json
+
+from tokentill.core.catalog import Catalog
+from tokentill.core.companions import Audited
+from tokentill.core.stripe_payloads import Ignored, dig, id_of
 from tokentill.core.users import User
-from tokentill.errors import MalformedBody, TillError, Unavailable
-from tokentill.services.asking import pack_keys
+from tokentill.errors import MalformedBody, Unavailable
 from tokentill.services.context import Context
-from tokentill.services.dripping import begin_anew, correct_anchor, establish, submit_cycle
-from tokentill.store import accounts, companions, inbox, subscriptions
+from tokentill.services.handling import handle
+from tokentill.services.inquiring import Meaning, interpreted, meaning_of, wants_cart
+from tokentill.store import companions, customers, inbox
 from tokentill.store.inbox import InboxEvent
-from tokentill.store.journal import Receipt
+from tokentill.store.journal import compact_json
+
+# Who stored an event acts on it within moments; what is older and still received was left behind.
+LEFT_AFTER = timedelta(minutes=5)
+CLAIMED_FOR = timedelta(minutes=5)
+
+log = logging.getLogger("tokentill.receiving")
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An event that has come in, not stored yet: as it will be, what it means, and its JSON."""
+
+    event: InboxEvent
+    meaning: Meaning  # As far as it tells by itself.
+    document: bytes
+    wants_cart: bool  # Whether Stripe has to be asked what was sold, which takes its time.
+
+
+def arrival_of(context: Context, catalog: Catalog, payload: Mapping[str, object]) -> Arrival:
+    """Read an event. What is to be ignored will be stored as such.
+
+    Raises: MalformedBody when it is no Stripe event.
+    """
+    event_id, event_type = names_of(payload)
+    api_version, now = payload.get("api_version"), context.clock()
+    meaning = interpreted(catalog, payload)
+    asks = wants_cart(context.stripe, catalog, payload)
+    is_ignored = isinstance(meaning, Ignored) and not asks
+    event = InboxEvent(
+        event_id=event_id,
+        type=event_type[:255],
+        api_version=api_version if isinstance(api_version, str) else None,
+        # Stripe always says it. A payload that does not was made by hand, for a test.
+        livemode=payload.get("livemode") is True,
+        payload=payload,
+        customer_id=_customer_of(payload),
+        state="ignored" if is_ignored else "received",
+        attempts=1 if is_ignored else 0,
+        detail=meaning.reason if isinstance(meaning, Ignored) and is_ignored else None,
+        occurred_at=_moment(payload.get("created")) or now,
+        received_at=now,
+        handled_at=now if is_ignored else None,
+    )
+    try:
+        return Arrival(event, meaning, _document(payload), asks)
+    except ValueError:
+        raise MalformedBody("A text in the event holds half of a surrogate pair: it cannot be stored.") from None
+
+
+def _document(payload: Mapping[str, object]) -> bytes:
+    try:
+        return encode_json(payload)
+    except OverflowError:  # A whole number of more than 64 bits.
+        return compact_json(payload).encode()
+
+
+def names_of(payload: Mapping[str, object]) -> tuple[str, str]:
+    """Return the id and the type of an event. Raises: MalformedBody when it is no Stripe event."""
+    event_id, event_type = payload.get("id"), payload.get("type")
+    if not (isinstance(event_id, str) and 0 < len(event_id) <= 255 and isinstance(event_type, str)):
+        raise MalformedBody("This is no Stripe event: it has no id or no type.")
+    return event_id, event_type
 
 
 def receive(context: Context, payload: Mapping[str, object]) -> InboxEvent:
     """Store an event and act on it; return it with what became of it. A known event is acted on once.
 
-    Raises: MalformedBody when it is no Stripe event (nothing was stored); Unavailable when the database is (safe to
-    send again).
+    Raises: MalformedBody when it is no Stripe event (nothing was stored); Unavailable when it could not be stored (safe
+    to send again). An outage after that leaves it received, for `retry_due`.
     """
-    event_id, event_type, created = payload.get("id"), payload.get("type"), payload.get("created")
-    if not (isinstance(event_id, str) and 0 < len(event_id) <= 255 and isinstance(event_type, str)):
-        raise MalformedBody("This is no Stripe event: it has no id or no type.")
-    api_version, now = payload.get("api_version"), context.clock()
+    [event] = receive_all(context, [arrival_of(context, context.catalog, payload)])
+    return event
+
+
+def receive_all(context: Context, arrivals: Sequence[Arrival]) -> list[InboxEvent]:
+    """The same for many. Raises: InvalidRequest when one cannot be stored, Unavailable; none was stored then."""
+    stored = store_all(context, arrivals)
+    return act_on(context, arrivals, stored)
+
+
+def store_all(context: Context, arrivals: Sequence[Arrival]) -> dict[str, InboxEvent]:
+    """Store what is not there yet, and return all as it is there. Raises: InvalidRequest, Unavailable."""
     with context.connection() as conn:
-        event = inbox.receive(
-            conn,
-            payload,
-            event_id=event_id,
-            event_type=event_type[:255],
-            api_version=api_version if isinstance(api_version, str) else None,
-            livemode=payload.get("livemode") is True,
-            occurred_at=_moment(created) or now,
-            now=now,
-        )
-    return event if event.state in ("handled", "ignored") else handle(context, event)
+        return inbox.store(conn, [arrival.event for arrival in arrivals], [arrival.document for arrival in arrivals])
 
 
-def handle(context: Context, event: InboxEvent, *, is_retry: bool = False) -> InboxEvent:
-    """Act on a stored event, and write what became of it."""
-    meaning = interpret(event.payload, context.catalog)
-    match meaning:
-        case Ignored(reason=reason):
-            return _settle(context, event, "ignored", reason)
-        case Unclear(reason=reason):
-            return _settle(context, event, "failed", reason)
+def act_on(context: Context, arrivals: Sequence[Arrival], stored: Mapping[str, InboxEvent]) -> list[InboxEvent]:
+    """Act on those that nobody has acted on, in this order; return each with what became of it.
+
+    Raises: nothing. They are stored: whatever happens now, whoever sent them need not send them again.
+    """
+    found: dict[str, tuple[InboxEvent, Meaning]] = {}
+    acted_on: Mapping[str, InboxEvent] = {}
     try:
-        user = _user_of(context, meaning)
-        if user is None:
-            return _settle(context, event, "failed", "Nobody knows whose this is: no user id, no known customer.")
-        _carry_out(context, event, user, meaning)
-    except Unavailable:
-        raise
-    except TillError as error:
-        return _settle(context, event, "failed", f"{error.code}: {error.detail}")
-    if not is_retry and meaning.who.customer_id is not None:
-        _retry_failed(context, meaning.who.customer_id)
-    return _reread(context, event)
+        for arrival in arrivals:
+            event = stored[arrival.event.event_id]
+            if event.event_id not in found and event.state in ("received", "failed"):
+                # What came first counts, should the two differ.
+                is_told = event is arrival.event and not arrival.wants_cart
+                meaning = arrival.meaning if is_told else meaning_of(context.stripe, context.catalog, event.payload)
+                found[event.event_id] = event, meaning
+        acted_on = handle(context, list(found.values()))
+    except Unavailable as error:
+        log.warning("%d events are stored and wait to be acted on: %s", len(found), error.detail)
+    except Exception:
+        log.exception("%d events are stored and wait to be acted on", len(found))
+    return [acted_on.get(arrival.event.event_id, stored[arrival.event.event_id]) for arrival in arrivals]
 
 
-def _retry_failed(context: Context, customer_id: str) -> None:
-    """Now that this customer is known, act on what it paid for while nobody knew whose it was."""
+def retry(context: Context, events: Sequence[InboxEvent]) -> list[InboxEvent]:
+    """Act on stored events again, whatever became of them before; those that were handled stay as they are.
+
+    Raises: Unavailable.
+    """
+    catalog = context.catalog
+    again = [event for event in events if event.state != "handled"]
+    acted_on = handle(context, [(event, meaning_of(context.stripe, catalog, event.payload)) for event in again])
+    return [acted_on.get(event.event_id, event) for event in events]
+
+
+def ignore(context: Context, events: Sequence[InboxEvent], *, reason: str, actor: str) -> list[InboxEvent]:
+    """Let these events rest; those that were handled stay as they are. Return them as they are now."""
+    now = context.clock()
     with context.connection() as conn:
-        waiting = inbox.failed_of_customer(conn, customer_id)
-    for event in waiting:
-        handle(context, event, is_retry=True)
+        for event in events:
+            if event.state != "handled":
+                inbox.settle(conn, event.event_id, state="ignored", detail=f"given up by {actor}: {reason}", now=now)
+                detail = {"event_id": event.event_id, "reason": reason}
+                audited = Audited(id=context.new_id(), actor=actor, act="ignore_event", detail=detail)
+                companions.write_audit(conn, event.user_id, audited, None, now)
+        found = inbox.find_all(conn, [event.event_id for event in events])
+    return [found[event.event_id] for event in events]
 
 
-def _carry_out(context: Context, event: InboxEvent, user: User, meaning: Intention) -> None:
-    match meaning:
-        case PackPaid():
-            _sell_packs(context, event, user, meaning)
-        case SubscriptionStarted():
-            _start_subscription(context, event, user, meaning)
-        case PeriodPaid():
-            _grant_period(context, event, user, meaning)
-        case _:  # pragma: no cover
-            assert_never(meaning)
+def retry_due(context: Context, *, at: datetime, limit: int = 100) -> list[InboxEvent]:
+    """Act on the events whose turn has come by `at`; return them with what became of them.
 
-
-def _sell_packs(context: Context, event: InboxEvent, user: User, sale: PackPaid) -> None:
-    """One lot for each pack in the cart. The event counts as handled with the last of them."""
-    payment = PaymentSeen(
-        payment_id=sale.payment_id,
-        amount_cents=sale.amount_paid_cents,
-        currency=sale.currency,
-        customer_id=sale.who.customer_id,
-        session_id=sale.session_id,
-        invoice_id=sale.stripe_invoice_id,
-        paid_at=sale.occurred_at,
-    )
-    shares = _shares(context, sale)
-    for number, (pack_name, quantity) in enumerate(sale.items):
-        pack = context.catalog.pack(pack_name)
-        key, *aliases = pack_keys(pack.key, sale.session_id, sale.payment_id)
-        paid = Paid(
-            amount_cents=shares[number],
-            currency=sale.currency,
-            payment_id=sale.payment_id,
-            session_id=sale.session_id,
-            invoice_id=sale.stripe_invoice_id,
-        )
-        command = Grant(
-            user=user, key=key, aliases=tuple(aliases), tokens=pack.tokens * quantity, kind="purchase",
-            source="token_pack", transaction_type="purchase", paid=paid, token_pack_id=pack.key,
-            metadata=_metadata(event, quantity),
-        )  # fmt: skip
-        is_last = number == len(sale.items) - 1
-        beside = (*_seen(sale.who), payment, *((_handled(event, sale),) if is_last else ()))
-        receipt = context.engine.submit(command, at=context.clock(), companions=beside).result()
-        _catch_up_companions(context, user, receipt, beside)
-
-
-def _shares(context: Context, sale: PackPaid) -> list[int]:
-    """Share what was paid among the packs by their prices; the last one takes what rounding leaves."""
-    prices = [context.catalog.pack(name).price_cents * quantity for name, quantity in sale.items]
-    total = sum(prices)
-    shares = [sale.amount_paid_cents * price // total if total else 0 for price in prices[:-1]]
-    return [*shares, sale.amount_paid_cents - sum(shares)]
-
-
-def _start_subscription(context: Context, event: InboxEvent, user: User, start: SubscriptionStarted) -> None:
-    """A checkout of a subscription: its first cycle, from the session's time until an invoice tells the period."""
-    plan = context.catalog.plan(start.plan_key)
-    subscription = establish(
-        context,
-        Subscription(
-            user_id=user.user_id,
-            external_id=user.external_id,
-            subscription_id=start.subscription_id,
-            plan_key=plan.key,
-            billed_by="stripe",
-            anchor=start.occurred_at,
-            is_anchor_known=False,
-            stripe_customer_id=start.who.customer_id,
-        ),
-    )
-    paid = Paid(
-        amount_cents=start.amount_paid_cents,
-        currency=start.currency,
-        payment_id=start.payment_id,
-        session_id=start.session_id,
-        invoice_id=start.invoice_id,
-    )
-    beside = (*_seen(start.who), _handled(event, start))
-    # If invoices came first, the count began with one of them, and this first cycle may lie before it.
-    number = cycle_of(subscription, start.occurred_at, plan.cycle) if subscription.is_anchor_known else 1
-    receipt = submit_cycle(
-        context, user, subscription, plan, cycle_at(subscription, number, plan.cycle), at=context.clock(), paid=paid,
-        metadata=_metadata(event), companions=beside,
-    ).result()  # fmt: skip
-    _catch_up_companions(context, user, receipt, beside)
-
-
-def _grant_period(context: Context, event: InboxEvent, user: User, period: PeriodPaid) -> None:
-    """A paid invoice: the cycle whose period it bills. If a checkout gave that cycle already, only its dates change."""
+    Safe to run at any time, and in two processes at once: each takes other events; and whatever is done twice all the
+    same happens once. Raises: Unavailable; what was taken is then taken up again after CLAIMED_FOR.
+    """
     with context.connection() as conn:
-        if subscriptions.is_invoice_known(conn, user.user_id, period.invoice_id):
-            detail = f"{describe(period)}: its tokens are in the books already"
-            inbox.settle(conn, event.event_id, state="handled", detail=detail, now=context.clock())
-            return
-    plan = context.catalog.plan(period.plan_key)
-    subscription = establish(
-        context,
-        Subscription(
-            user_id=user.user_id,
-            external_id=user.external_id,
-            subscription_id=period.subscription_id,
-            plan_key=plan.key,
-            billed_by="stripe",
-            anchor=period.period_start,
-            # An invoice for a further cycle of a subscription that we have not met: its first was before our time.
-            anchor_cycle=1 if period.is_first else 2,
-            stripe_customer_id=period.who.customer_id,
-        ),
-    )
-    if not subscription.is_anchor_known:
-        number = cycle_of(subscription, period.period_start, plan.cycle)
-        subscription = correct_anchor(context, subscription, Cycle(number, period.period_start, period.period_end))
-    subscription = begin_anew(context, subscription, plan, period.period_start)
-    number = cycle_of(subscription, period.period_start, plan.cycle)
-    cycle = Cycle(number, period.period_start, period.period_end)
-    paid = Paid(
-        amount_cents=period.amount_paid_cents,
-        currency=period.currency,
-        payment_id=period.payment_id or period.invoice_id,
-        invoice_id=period.invoice_id,
-    )
-    payment = PaymentSeen(
-        payment_id=period.payment_id or period.invoice_id,
-        amount_cents=period.amount_paid_cents,
-        currency=period.currency,
-        customer_id=period.who.customer_id,
-        invoice_id=period.invoice_id,
-        paid_at=period.occurred_at,
-    )
-    beside = (*_seen(period.who), payment, _handled(event, period))
-    receipt = submit_cycle(
-        context, user, subscription, plan, cycle, at=context.clock(), paid=paid, metadata=_metadata(event),
-        companions=beside,
-    ).result()  # fmt: skip
-    if receipt is not None and receipt.is_replay:
-        _redate(context, event, user, Redate(
-            user=user, subscription_id=period.subscription_id, cycle_number=number,
-            expires_at=lot_expires_at(cycle, plan),
-        ))  # fmt: skip
-    _catch_up_companions(context, user, receipt, beside)
+        due = inbox.claim_due(conn, at=at, left_since=at - LEFT_AFTER, until=at + CLAIMED_FOR, limit=limit)
+    return retry(context, due)
 
 
-def _redate(context: Context, event: InboxEvent, user: User, redate: Redate) -> None:
-    """Let the cycle's lot end when its period says. Written, with its audit, only where it changes anything."""
-    audited = Audited(
-        id=context.new_id(),
-        actor="stripe",
-        act="redate",
-        detail={
-            "event_id": event.event_id,
-            "subscription_id": redate.subscription_id,
-            "cycle_number": redate.cycle_number,
-            "expires_at": redate.expires_at.isoformat(),
-        },
-    )
-    context.engine.submit(redate, at=context.clock(), companions=(audited,)).result()
+def link_customer(context: Context, customer_id: str, user: User, *, actor: str) -> list[InboxEvent]:
+    """Let a Stripe customer be this user from now on, and act on what it paid for while nobody knew; return that.
 
+    Replaces who it was before: an admin knows better than a first event. Lots that were granted stay where they are.
 
-def _catch_up_companions(context: Context, user: User, receipt: Receipt | None, beside: tuple[Companion, ...]) -> None:
-    """What was granted before wrote no companions now: write what this event knows beyond the first one."""
-    if receipt is not None and receipt.is_replay:
-        with context.connection() as conn:
-            companions.write(conn, user.user_id, beside, seq=receipt.seq, now=context.clock())
-
-
-def _user_of(context: Context, meaning: Intention) -> User | None:
-    """Whose it is: a known subscription stays its user's; else the ids that the app gave Stripe, else the customer."""
-    subscription_id = None if isinstance(meaning, PackPaid) else meaning.subscription_id
+    Raises: Unavailable.
+    """
+    now = context.clock()
     with context.connection() as conn:
-        user_id = subscriptions.known_user(conn, subscription_id=subscription_id, customer_id=None)
-        if user_id is None and meaning.who.user_id is not None:
-            return User.of(meaning.who.user_id)
-        if user_id is None:
-            user_id = subscriptions.known_user(conn, subscription_id=None, customer_id=meaning.who.customer_id)
-        if user_id is None:
-            return None
-        known = accounts.load(conn, [user_id]).get(user_id)
-    return known.user if known else User.of(meaning.who.user_id or user_id)
-
-
-def _seen(who: Who) -> tuple[Companion, ...]:
-    seen: list[Companion] = []
-    if who.customer_id is not None:
-        seen.append(CustomerSeen(customer_id=who.customer_id))
-    if who.email is not None:
-        seen.append(ProfileSeen(email=who.email))
-    return tuple(seen)
-
-
-def _handled(event: InboxEvent, meaning: Intention) -> EventHandled:
-    return EventHandled(event_id=event.event_id, detail=describe(meaning))
-
-
-def _metadata(event: InboxEvent, quantity: int = 1) -> dict[str, object]:
-    return {"stripe_event_id": event.event_id} | ({"quantity": quantity} if quantity != 1 else {})
-
-
-def _settle(context: Context, event: InboxEvent, state: str, detail: str) -> InboxEvent:
+        before = customers.link(conn, customer_id, user, now=now)
+        detail = {"customer_id": customer_id, "user": user.name, "before": None if before is None else str(before)}
+        audited = Audited(id=context.new_id(), actor=actor, act="link_customer", detail=detail)
+        companions.write(conn, user.user_id, (audited,), seq=None, now=now)
     with context.connection() as conn:
-        inbox.settle(conn, event.event_id, state=state, detail=detail, now=context.clock())
-    return _reread(context, event)
+        waiting = inbox.failed_of_customers(conn, [customer_id])
+    return retry(context, waiting)
 
 
-def _reread(context: Context, event: InboxEvent) -> InboxEvent:
-    with context.connection() as conn:
-        found = inbox.find(conn, event.event_id)
-    assert found is not None, event.event_id
-    return found
+def _customer_of(payload: Mapping[str, object]) -> str | None:
+    about = dig(payload, "data", "object")
+    return id_of(dig(about, "id")) if dig(about, "object") == "customer" else id_of(dig(about, "customer"))
 
 
 def _moment(seconds: object) -> datetime | None:

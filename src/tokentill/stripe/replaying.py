@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tokentill.errors import MalformedBody
-from tokentill.stripe.webhook import parse_json, require_storable
+from tokentill.stripe.parsing import parse_json, require_storable
 
 LINES = (".jsonl", ".ndjson")
 DOCUMENTS = (".json",)

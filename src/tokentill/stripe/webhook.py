@@ -5,19 +5,15 @@ asks the machine for the time, takes any time in the future and, in some version
 passes.
 """
 
-import json
-import math
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NoReturn
 
 from stripe import SignatureVerificationError, WebhookSignature
 
-from tokentill.core.checks import is_storable
-from tokentill.errors import BadSignature, MalformedBody, SwitchedOff
+from tokentill.errors import BadSignature, SwitchedOff
+from tokentill.stripe.parsing import parse_event
 
 TOLERANCE_SECONDS = 300
-DEPTH_MAX = 100  # Stripe's own events are some ten levels deep.
 
 
 def verify(payload: bytes, header: str | None, *, secrets: Sequence[str], at: datetime) -> dict[str, object]:
@@ -41,48 +37,6 @@ def verify(payload: bytes, header: str | None, *, secrets: Sequence[str], at: da
     return parse_event(payload)
 
 
-def parse_event(payload: bytes) -> dict[str, object]:
-    """Return the JSON object in `payload`. Raises: MalformedBody, also for what jsonb cannot hold."""
-    event = parse_json(payload)
-    if not isinstance(event, dict):
-        raise MalformedBody("The body is JSON, but not an object.")
-    require_storable(event)
-    return event
-
-
-def parse_json(payload: bytes) -> object:
-    """Return the JSON in `payload`, whatever it is. Raises: MalformedBody."""
-    try:
-        return json.loads(payload.decode("utf-8-sig"), parse_constant=_no_json, parse_float=_finite)
-    except UnicodeDecodeError:
-        raise MalformedBody("The body is not UTF-8.") from None
-    except json.JSONDecodeError as error:
-        detail = f"The body is not JSON: {error.msg} (line {error.lineno}, column {error.colno})."
-        raise MalformedBody(detail) from None
-    except ValueError:
-        raise MalformedBody("The body holds a number of thousands of digits.") from None
-    except RecursionError:
-        raise MalformedBody("The body is nested too deeply.") from None
-
-
-def require_storable(value: object) -> None:
-    """Refuse what is JSON but what PostgreSQL's jsonb cannot hold. Raises: MalformedBody."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > DEPTH_MAX:
-            raise MalformedBody(f"The body is nested too deeply: over {DEPTH_MAX} levels.")
-        below: list[object] = []
-        for found in level:
-            if isinstance(found, str) and not is_storable(found):
-                raise MalformedBody("A text in the body holds a NUL or half of a surrogate pair: it cannot be stored.")
-            if isinstance(found, dict):
-                below += [*found, *found.values()]
-            elif isinstance(found, list):
-                below += found
-        level = below
-
-
 def _signed_at(header: str) -> int:
     times = [item[2:] for item in header.split(",") if item.startswith("t=")]
     # One only: the verifier reads the first, and nobody should have to know which one counts.
@@ -99,14 +53,3 @@ def _is_signed(payload: bytes, header: str, secret: str) -> bool:
     except (SignatureVerificationError, UnicodeDecodeError):
         return False
     return True
-
-
-def _no_json(constant: str) -> NoReturn:
-    raise MalformedBody(f"The body is not JSON: {constant} is no JSON number.")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise MalformedBody(f"The number {text[:40]} in the body is out of range.")
-    return number
