@@ -93,5 +93,22 @@ _FIND_FINANCIAL = """
 """
 
 
+def old_usage_keys(conn: Conn, *, before: datetime, limit: int) -> list[tuple[UUID, UUID]]:
+    """Return up to `limit` keys (and their users) that usage was written under before that moment, in no order."""
+    sql = "SELECT key, user_id FROM usage_keys WHERE created_at < %s LIMIT %s"
+    return [(key, user_id) for key, user_id in conn.execute(sql, [before, limit])]
+
+
+def forget_usage_keys(conn: Conn, old: Sequence[tuple[UUID, UUID]], *, before: datetime) -> int:
+    """Delete these keys, as far as they are older than that moment; return how many there were."""
+    sql = """
+        DELETE FROM usage_keys k
+         USING unnest(%s::uuid[], %s::uuid[]) AS old (key, user_id)
+         WHERE k.key = old.key AND k.user_id = old.user_id AND k.user_id = ANY(%s::uuid[]) AND k.created_at < %s
+    """
+    users = [user_id for _, user_id in old]
+    return conn.execute(sql, [[key for key, _ in old], users, users, before]).rowcount
+
+
 def _uuids(users: Iterable[int]) -> packing.Uuids:
     return packing.uuids([user.to_bytes(16) for user in users])
