@@ -9,6 +9,8 @@
     + UnknownAction
     + UnknownPlan
     + UnknownPack
+    + InvalidCatalog
+    + StripeRefused
   x BadSignature             the webhook's sender cannot be believed
   x BodyTooLarge
   x BodyTooSlow
@@ -17,6 +19,11 @@
   x NotFound
     + AccountNotFound
     + HoldNotFound
+    + CustomerNotFound
+    + PaymentNotFound
+    + SubscriptionNotFound
+    + EventNotFound
+    + FindingNotFound
   x Conflict                 the request contradicts what is already recorded
     + IdempotencyConflict
     + AccountFrozen
@@ -26,6 +33,7 @@
   x Unavailable              try again later; nothing was written
     + Overloaded
     + DatabaseUnavailable
+    + StripeUnavailable
     + SwitchedOff
   x Misconfigured            an operator must act; nothing was written
     + BadSetting
@@ -113,6 +121,18 @@ class UnknownPack(InvalidRequest):
     code = "unknown_pack"
 
 
+class InvalidCatalog(InvalidRequest):
+    """The price list cannot be a catalog; the message says what is wrong, and where. Nothing was written."""
+
+    code = "invalid_catalog"
+
+
+class StripeRefused(InvalidRequest):
+    """Stripe will not do this; the message is Stripe's. Nothing was sold, and the key may be used again."""
+
+    code = "stripe_refused"
+
+
 class BadSignature(TillError):
     """The webhook's signature is missing, forged, too old or from the future. Nothing was stored."""
 
@@ -159,6 +179,36 @@ class HoldNotFound(NotFound):
     """This account has no such hold. Nothing was written."""
 
     code = "hold_not_found"
+
+
+class CustomerNotFound(NotFound):
+    """This user is no customer in Stripe that we know of. Nothing was written."""
+
+    code = "customer_not_found"
+
+
+class PaymentNotFound(NotFound):
+    """Nothing was granted for this payment, by any of its names."""
+
+    code = "payment_not_found"
+
+
+class SubscriptionNotFound(NotFound):
+    """This user has no such subscription. Nothing was written."""
+
+    code = "subscription_not_found"
+
+
+class EventNotFound(NotFound):
+    """The inbox has no Stripe event of that id. Nothing was written."""
+
+    code = "event_not_found"
+
+
+class FindingNotFound(NotFound):
+    """There is no finding of that id. Nothing was written."""
+
+    code = "finding_not_found"
 
 
 class Conflict(TillError):
@@ -226,6 +276,12 @@ class DatabaseUnavailable(Unavailable):
     """PostgreSQL cannot be reached. If the answer to a write was lost, repeat it with the same idempotency key."""
 
     code = "database_unavailable"
+
+
+class StripeUnavailable(Unavailable):
+    """Stripe cannot be reached or cannot do it now. If its answer was lost, repeat with the same idempotency key."""
+
+    code = "stripe_unavailable"
 
 
 class SwitchedOff(Unavailable):

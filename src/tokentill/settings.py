@@ -3,10 +3,14 @@
 Every setting is documented in docs/reference/settings.md.
 """
 
+import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
 
 from tokentill.errors import BadSetting
 
@@ -21,6 +25,13 @@ class Settings:
     allow_unsafe_postgres: bool = False
     admin_key: str | None = None  # None: the API answers only the webhook and health.
     access_log: bool = False
+    stripe_api_key: str | None = None  # None: nothing is sold through Stripe from here.
+    stripe_api_base: str | None = None  # None: Stripe's own.
+    refund_policy: str = "forgive"  # Of tokens that were spent before their money was refunded; or "debt".
+    dispute_policy: str = "debt"  # The same of a lost dispute.
+    dispute_freezes: bool = False
+    usage_key_hours: int = 72  # How long a retry of a spend is recognised as one.
+    stripe_mode: Literal["test", "live"] | None = None  # None: the first event that is acted on decides.
     stripe_webhook_secrets: tuple[str, ...] = ()  # Several while one is being rotated; none: the webhook is off.
 
     @classmethod
@@ -34,6 +45,13 @@ class Settings:
         admin_key = env.get("TILL_ADMIN_KEY") or None
         if admin_key is not None and len(admin_key) < 16:
             raise BadSetting("TILL_ADMIN_KEY must have at least 16 characters: whoever guesses it can grant tokens.")
+        mode = env.get("TILL_STRIPE_MODE") or None
+        if mode not in (None, "test", "live"):
+            raise BadSetting(f"TILL_STRIPE_MODE is test or live, not {mode!r}.")
+        api_key = _api_key(env)
+        mode_of_key = _mode_of(api_key)
+        if mode is not None and mode_of_key not in (None, mode):
+            raise BadSetting(f"TILL_STRIPE_MODE is {mode}, and TILL_STRIPE_API_KEY is a key of {mode_of_key} mode.")
         return cls(
             database_url=url,
             home=_home(env),
@@ -41,6 +59,13 @@ class Settings:
             allow_unsafe_postgres=_flag(env, "TILL_ALLOW_UNSAFE_POSTGRES"),
             admin_key=admin_key,
             access_log=_flag(env, "TILL_ACCESS_LOG"),
+            stripe_api_key=api_key,
+            stripe_api_base=_api_base(env),
+            refund_policy=_one_of(env, "TILL_REFUND_POLICY", "forgive", "debt"),
+            dispute_policy=_one_of(env, "TILL_DISPUTE_POLICY", "debt", "forgive"),
+            dispute_freezes=_flag(env, "TILL_DISPUTE_FREEZE"),
+            usage_key_hours=_hours(env, "TILL_USAGE_KEY_HOURS", default=72, minimum=24),
+            stripe_mode=mode or mode_of_key,  # type: ignore[arg-type]  # one of the two, as was just checked
             stripe_webhook_secrets=tuple(secret for secret in secrets if secret),
         )
 
@@ -50,11 +75,62 @@ def environment_with(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
+def _one_of(env: Mapping[str, str], name: str, default: str, *others: str) -> str:
+    value = env.get(name) or default
+    if value not in (default, *others):
+        raise BadSetting(f"{name} is {' or '.join((default, *others))}, not {value!r}.")
+    return value
+
+
 def _flag(env: Mapping[str, str], name: str) -> bool:
     value = env.get(name) or "0"
     if value not in ("0", "1"):
         raise BadSetting(f"{name} is 0 or 1, not {value!r}.")
     return value == "1"
+
+
+def _hours(env: Mapping[str, str], name: str, *, default: int, minimum: int) -> int:
+    value = env.get(name) or str(default)
+    if not (value.isascii() and value.isdigit() and len(value) <= 6 and int(value) >= minimum):
+        raise BadSetting(f"{name} is a whole number of hours, at least {minimum}, not {value[:60]!r}.")
+    return int(value)
+
+
+def _api_key(env: Mapping[str, str]) -> str | None:
+    key = (env.get("TILL_STRIPE_API_KEY") or "").strip() or None
+    if key is not None and (key.startswith(("pk_", "whsec_")) or not key.isascii() or any(map(str.isspace, key))):
+        raise BadSetting("TILL_STRIPE_API_KEY must be a secret key (sk_…) or a restricted one (rk_…) of Stripe's API.")
+    return key
+
+
+def _mode_of(api_key: str | None) -> str | None:
+    """Return the mode that a key of Stripe's says it is of."""
+    found = re.match(r"[a-z]+_(test|live)_", api_key or "")
+    return found[1] if found else None
+
+
+def _api_base(env: Mapping[str, str]) -> str | None:
+    """Where Stripe's API is. The key goes there with every request: never in the clear over a network."""
+    base = (env.get("TILL_STRIPE_API_BASE") or "").strip().rstrip("/") or None
+    if base is None:
+        return None
+    try:
+        parts = urlsplit(base)
+        host = parts.hostname or ""
+    except ValueError:
+        raise BadSetting("TILL_STRIPE_API_BASE must be a URL like https://api.stripe.com.") from None
+    if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
+        raise BadSetting("TILL_STRIPE_API_BASE must be a URL like https://api.stripe.com.")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise BadSetting("TILL_STRIPE_API_BASE must begin with https://: only this machine's own addresses do without.")
+    return base
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _home(env: Mapping[str, str]) -> Path:

@@ -11,7 +11,23 @@ import typer
 from typer.exceptions import Abort, TyperException
 
 from tokentill import __version__
-from tokentill.cli import bench, doctor, holding, looking, moving, proving, serving, show, stripe
+from tokentill.cli import (
+    bench,
+    catalog,
+    doctor,
+    findings,
+    holding,
+    jobs,
+    looking,
+    moving,
+    proving,
+    refunding,
+    selling,
+    serving,
+    show,
+    stripe,
+    subscribing,
+)
 from tokentill.errors import InvalidRequest, MalformedBody, TillError
 
 app = typer.Typer(
@@ -20,9 +36,19 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,  # They hold keys; typer's older versions show them.
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-stripe_app = typer.Typer(help="Stripe's events.", no_args_is_help=True, rich_markup_mode=None)
+stripe_app = typer.Typer(
+    help="Stripe: its events, and selling through it.", no_args_is_help=True, rich_markup_mode=None
+)
+subscription_app = typer.Typer(
+    help="Subscriptions: how they stand, and what is ours to change.", no_args_is_help=True, rich_markup_mode=None
+)
+catalog_app = typer.Typer(help="What is sold: plans and packs.", no_args_is_help=True, rich_markup_mode=None)
+findings_app = typer.Typer(
+    help="What does not fit, and somebody should look at.", invoke_without_command=True, rich_markup_mode=None
+)
 bench_app = typer.Typer(
     help="Measure the till on this machine, on a database of its own, and prove the books.",
     no_args_is_help=True,
@@ -30,14 +56,32 @@ bench_app = typer.Typer(
 )
 
 for command in (
-    serving.demo, serving.serve, serving.migrate, moving.grant, moving.deduct, moving.spend, moving.drip,
+    serving.demo, serving.serve, jobs.worker, serving.migrate, moving.grant, moving.deduct, moving.spend, moving.drip,
     holding.hold, holding.renew, holding.capture, holding.void, looking.balance, looking.history, holding.holds,
     proving.reconcile, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)
-stripe_app.command()(stripe.replay)
+for word, about_stripe in (
+    ("list", stripe.list_events), ("show", stripe.show_event), ("retry", stripe.retry), ("ignore", stripe.ignore),
+    ("link", stripe.link),
+    ("replay", stripe.replay), ("payment", refunding.payment), ("preview-refund", refunding.preview_refund),
+    ("checkout", selling.checkout), ("portal", selling.portal), ("sync-catalog", selling.sync_catalog),
+):  # fmt: skip
+    stripe_app.command(word)(about_stripe)
 app.add_typer(stripe_app, name="stripe")
-for measuring in (bench.spend, bench.http, bench.holds, bench.growth, bench.recover, bench.memory):
+catalog_app.command("show")(catalog.catalog_show)
+catalog_app.command("load")(catalog.catalog_load)
+app.add_typer(catalog_app, name="catalog")
+app.command()(subscribing.preview)
+subscription_app.command("list")(subscribing.listed)
+subscription_app.command("show")(subscribing.show_one)
+for steering in (subscribing.pause, subscribing.resume, subscribing.cancel):
+    subscription_app.command()(steering)
+app.add_typer(subscription_app, name="subscription")
+findings_app.callback()(findings.findings)
+findings_app.command("close")(findings.close)
+app.add_typer(findings_app, name="findings")
+for measuring in (bench.spend, bench.http, bench.webhook, bench.holds, bench.growth, bench.recover, bench.memory):
     bench_app.command()(measuring)
 app.add_typer(bench_app, name="bench")
 

@@ -4,6 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import typer
@@ -14,8 +15,10 @@ from tokentill.cli.opening import database_url
 from tokentill.cli.show import AsJson
 from tokentill.core.reconciliation import Finding
 from tokentill.errors import SchemaMissing, TillError
+from tokentill.ids import utc_now
+from tokentill.services.working import JOBS
 from tokentill.settings import Settings
-from tokentill.store import books, db, inbox, migrate
+from tokentill.store import books, db, findings, inbox, jobs, migrate
 from tokentill.store.db import Conn
 
 ACCOUNTS_MAX = 1_000  # Proved by the doctor; `till reconcile` proves all.
@@ -66,7 +69,8 @@ def _examine() -> Iterator[Check]:
         with database_url(settings) as url:
             yield from _database(settings, url)
     except TillError as error:
-        yield Check("database", "red", error.detail, "Is TILL_DATABASE_URL right, and does the server run?")
+        advice = "" if settings.database_url is None else "Is TILL_DATABASE_URL right, and does the server run?"
+        yield Check("database", "red", error.detail, advice)
 
 
 def _settings(settings: Settings) -> Iterator[Check]:
@@ -83,6 +87,11 @@ def _settings(settings: Settings) -> Iterator[Check]:
         yield Check("webhook secret", "yellow", "not set: the webhook is off", "Set TILL_STRIPE_WEBHOOK_SECRET.")
     else:
         yield Check("webhook secret", "green", f"{secrets_count} set")
+    if settings.stripe_api_key is None:
+        yield Check("Stripe API key", "yellow", "not set: nothing is sold from here", "Set TILL_STRIPE_API_KEY.")
+    else:
+        where = f", for {settings.stripe_api_base}" if settings.stripe_api_base else ""
+        yield Check("Stripe API key", "green", f"set{where}")
 
 
 def _disk(settings: Settings) -> Iterator[Check]:
@@ -113,6 +122,9 @@ def _database(settings: Settings, url: str) -> Iterator[Check]:
         yield Check("schema", "green", f"up to date ({migrate.shipped()[-1].name})")
     with db.translated(), db.connect(url) as conn:
         yield _inbox(conn)
+        yield _mode(settings, conn)
+        yield _findings(conn)
+        yield _jobs(conn, utc_now())
         yield _books(conn)
 
 
@@ -133,12 +145,60 @@ def _durability(settings: Settings, conn: Conn) -> Check:
 def _inbox(conn: Conn) -> Check:
     counts = inbox.counts(conn)
     found = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())) or "no events yet"
+    oldest = inbox.oldest_open(conn)
+    if oldest is not None:
+        found += f"; the oldest not handled is of {show.moment(oldest)}"
     if counts.get("failed"):
-        advice = "Somebody may have paid without getting tokens: see `detail` in stripe_events, then replay the events."
+        advice = (
+            "Somebody may have paid without getting tokens: `till stripe list --state failed` says why; then retry."
+        )
         return Check("Stripe inbox", "red", found, advice)
     if counts.get("received"):
-        return Check("Stripe inbox", "yellow", found, "Stored but not acted on: replay them (`till stripe replay`).")
+        advice = "Stored but not acted on: the worker will in a few minutes, or `till stripe retry EVENT` now."
+        return Check("Stripe inbox", "yellow", found, advice)
     return Check("Stripe inbox", "green", found)
+
+
+def _jobs(conn: Conn, now: datetime) -> Check:
+    """Nothing is lost while no worker runs, but whoever has a drip due waits for it: yellow, and red for errors."""
+    runs = jobs.last_runs(conn)
+    failed = {name: run.error for name, run in runs.items() if run.error is not None}
+    if failed:
+        name, error = next(iter(failed.items()))
+        advice = "It is tried again by itself; the log of `till serve` or `till worker` says more."
+        return Check("jobs", "red", f"{name} failed: {error}", advice)
+    advice = "Keep `till serve` or `till worker` running, or run `till worker --once` from cron."
+    if not runs:
+        return Check("jobs", "yellow", "none has ever run", advice)
+    late = [job.name for job in JOBS if job.name not in runs or now - runs[job.name].started_at > job.late]
+    if late:
+        return Check("jobs", "yellow", f"late: {', '.join(late)}", advice)
+    partly = {name: run.counts["failed"] for name, run in runs.items() if run.counts.get("failed")}
+    if partly:
+        found = ", ".join(f"{name}: {count:,} failed" for name, count in partly.items())
+        return Check("jobs", "red", found, "The log of `till serve` or `till worker` names them, and says why.")
+    return Check("jobs", "green", f"all ran; the latest {show.moment(max(run.started_at for run in runs.values()))}")
+
+
+def _mode(settings: Settings, conn: Conn) -> Check:
+    decided = inbox.livemode(conn)
+    first = None if decided is None else "live" if decided else "test"
+    if settings.stripe_mode is None:
+        if first is None:
+            return Check("Stripe mode", "green", "the first event will decide")
+        return Check("Stripe mode", "green", f"{first}, by the first event that was acted on")
+    if first not in (None, settings.stripe_mode):
+        advice = f"The books hold grants of {first} mode: right only if they were meant to be kept."
+        return Check("Stripe mode", "yellow", f"{settings.stripe_mode}, but the first events were of {first}", advice)
+    return Check("Stripe mode", "green", f"{settings.stripe_mode}, by the settings")
+
+
+def _findings(conn: Conn) -> Check:
+    count = findings.open_count(conn)
+    if count:
+        advice = "See `till findings`, set right what is not, then `till findings close ID`."
+        return Check("findings", "yellow", f"{count:,} open", advice)
+    return Check("findings", "green", "none open")
 
 
 def _books(conn: Conn) -> Check:
@@ -146,11 +206,11 @@ def _books(conn: Conn) -> Check:
     books.begin_snapshot(conn)
     accounts_count = books.counts(conn)["accounts"]
     first, last = books.slices(-(-accounts_count // ACCOUNTS_MAX) or 1)[0]
-    findings: list[Finding] = list(books.check(conn, first, last))
+    found_wrong: list[Finding] = list(books.check(conn, first, last))
     part = "" if accounts_count <= ACCOUNTS_MAX else f"about {ACCOUNTS_MAX:,} of "
     looked_at = part + show.counted(accounts_count, "account")
-    if findings:
-        found = f"{show.counted(len(findings), 'finding')} in {looked_at}"
+    if found_wrong:
+        found = f"{show.counted(len(found_wrong), 'finding')} in {looked_at}"
         return Check("books", "red", found, "Run `till reconcile` to see them.")
     return Check("books", "green", f"proved for {looked_at}")
 

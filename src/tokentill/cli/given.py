@@ -33,6 +33,13 @@ def moment_of(text: str | None, name: str) -> datetime | None:
         raise InvalidTime(f"{name} must be a time that exists in UTC, not {text[:60]!r}.", field=name) from None
 
 
+def cents_of(text: str) -> int:
+    """Return an amount of money in whole minor units. Raises: InvalidAmount."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 30):
+        raise InvalidAmount(f"An amount is a whole number of cents: 2500 is $25.00; {text[:60]!r} is not one.")
+    return int(text)
+
+
 def actor(by: str | None) -> str:
     """Return who acts: as given, else who runs this."""
     if by is not None:

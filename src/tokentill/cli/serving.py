@@ -50,6 +50,9 @@ def serve(
     workers: Annotated[
         int, typer.Option("--workers", min=1, max=64, help="How many processes serve; each account is one's own.")
     ] = 1,
+    worker: Annotated[
+        bool, typer.Option("--worker/--no-worker", help="Whether it also runs the jobs that `till worker` runs.")
+    ] = True,
     json: AsJson = False,
 ) -> None:
     """Serve the JSON API until interrupted (Ctrl-C or SIGTERM), then finish what was asked and stop."""
@@ -59,24 +62,27 @@ def serve(
         announce = partial(_announce, listener, settings, json=json)
         if workers == 1:
             with suppress(KeyboardInterrupt):
-                working.serve(till, settings, listener, on_listening=announce)
+                working.serve(till, settings, listener, on_listening=announce, has_jobs=worker)
         else:
             # This till only keeps the database up: the workers open their own.
-            raise typer.Exit(supervising.supervise(listener, workers, on_listening=announce))
+            raise typer.Exit(supervising.supervise(listener, workers, on_listening=announce, has_jobs=worker))
 
 
 def _announce(listener: socket.socket, settings: Settings, *, json: bool) -> None:
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     has_api, has_webhook = settings.admin_key is not None, bool(settings.stripe_webhook_secrets)
+    sells = settings.stripe_api_key is not None
     if json:
-        show.as_json({"url": url, "api": has_api, "stripe_webhook": has_webhook})
+        show.as_json({"url": url, "api": has_api, "stripe_webhook": has_webhook, "stripe_api": sells})
     else:
         show.line(f"listening on {url}")
         if not has_api:
             show.line("the API is off: set TILL_ADMIN_KEY")
         if not has_webhook:
             show.line("the Stripe webhook is off: set TILL_STRIPE_WEBHOOK_SECRET")
+        if not sells:
+            show.line("selling through Stripe is off: set TILL_STRIPE_API_KEY")
     show.flush()
 
 

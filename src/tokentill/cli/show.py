@@ -103,4 +103,6 @@ def printable(text: str) -> str:
 
 
 def _cell(cell: Cell) -> Text:
+    if isinstance(cell, bool):
+        return Text("yes" if cell else "no")
     return cell if isinstance(cell, Text) else Text(printable("" if cell is None else str(cell)))

@@ -40,10 +40,13 @@ class _Worker:
     is_ready: bool = False
 
 
-def supervise(listener: socket.socket, count: int, *, on_listening: Callable[[], None]) -> int:
-    """Keep `count` workers serving until interrupted. Return the exit status: 1 when they could not start at all."""
+def supervise(listener: socket.socket, count: int, *, on_listening: Callable[[], None], has_jobs: bool) -> int:
+    """Keep `count` workers serving until interrupted. Return the exit status: 1 when they could not start at all.
+
+    `has_jobs`: the first of them runs the jobs as well.
+    """
     with tempfile.TemporaryDirectory(prefix="till-workers-") as folder:  # Closed to all other users.
-        crew = _Crew(listener, Path(folder), [_Worker(number) for number in range(count)])
+        crew = _Crew(listener, Path(folder), [_Worker(number) for number in range(count)], has_jobs)
         try:
             return crew.work(on_listening)
         except KeyboardInterrupt:
@@ -57,6 +60,7 @@ class _Crew:
     listener: socket.socket
     folder: Path
     workers: list[_Worker]
+    has_jobs: bool
     _voices: selectors.DefaultSelector = field(default_factory=selectors.DefaultSelector)
     _lifeline: tuple[int, int] = field(default_factory=os.pipe)
 
@@ -106,7 +110,8 @@ class _Crew:
     def _start(self, worker: _Worker, now: float) -> None:
         heard, said = os.pipe()
         inherited = (self.listener.fileno(), said, self._lifeline[0])
-        arguments = [worker.number, len(self.workers), self.folder, *inherited]
+        jobs = int(self.has_jobs and worker.number == 0)
+        arguments = [worker.number, len(self.workers), self.folder, *inherited, jobs]
         # -P: a file in the current folder that has the name of a module is not meant.
         command = [sys.executable, "-P", "-c", _WORK, *map(str, arguments)]
         # A group of its own: Ctrl-C on the terminal is for the supervisor, which then stops its workers.

@@ -1,8 +1,8 @@
 """Working: one process that serves the API, alone or as one of several behind one listening socket.
 
 As one of several it is started by `cli.supervising`, which says on the command line: its number, how many there are,
-their folder, and the descriptors of the listening socket, of a pipe on which to say that it listens, and of one that
-ends with the supervisor.
+their folder, the descriptors of the listening socket, of a pipe on which to say that it listens, and of one that ends
+with the supervisor, and whether it runs the jobs (`worker.running`) as well.
 """
 
 import logging
@@ -39,7 +39,9 @@ def main(args: list[str]) -> int:
         with suppress(KeyboardInterrupt), stopped_by_sigterm():
             settings = Settings.read()
             with Till.connect(settings=settings, engine_of=engine_of) as till:
-                serve(till, settings, listener, on_listening=lambda: say(said), lifeline=lifeline)
+                serve(
+                    till, settings, listener, on_listening=lambda: say(said), lifeline=lifeline, has_jobs=args[6] == "1"
+                )  # fmt: skip
     except TillError as error:
         sys.stderr.write(f"till: worker {number + 1}: {error.detail}\n")
         return 1
@@ -58,6 +60,7 @@ def serve(
     *,
     on_listening: Callable[[], None],
     lifeline: int | None = None,
+    has_jobs: bool = True,
 ) -> None:
     """Serve until interrupted, or until the process at the other end of the lifeline has gone.
 
@@ -66,8 +69,13 @@ def serve(
     import uvicorn
 
     from tokentill.http.app import create_app
+    from tokentill.worker.running import Worker
 
-    app = create_app(till, admin_key=settings.admin_key, webhook_secrets=settings.stripe_webhook_secrets)
+    jobs = Worker(till.context, till.url) if has_jobs else None
+    app = create_app(
+        till, admin_key=settings.admin_key, webhook_secrets=settings.stripe_webhook_secrets,
+        jobs=None if jobs is None else lambda: jobs.state,
+    )  # fmt: skip
     config = uvicorn.Config(
         app, log_config=None, access_log=settings.access_log, timeout_graceful_shutdown=10, ws="none",
         server_header=False,
@@ -76,10 +84,18 @@ def serve(
     if lifeline is not None:
         threading.Thread(target=_stop_at_end, args=(server, lifeline), name="till-lifeline", daemon=True).start()
     tune_process()
-    server.run(sockets=[listener])
+    if jobs is not None:
+        jobs.start()
+    try:
+        server.run(sockets=[listener])
+    finally:
+        if jobs is not None:
+            jobs.stop()
 
 
 def log_to_stderr(prefix: str = "") -> None:
+    for talkative in ("procrastinate", "stripe"):  # They tell of each job, each minute, and of each request.
+        logging.getLogger(talkative).setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, format=f"%(asctime)s %(levelname)s {prefix}%(name)s: %(message)s")
 
 

@@ -1,12 +1,10 @@
 """`/api/admin/…`: what the admin's page calls."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 
 from tokentill.http.auth import AdminOnly
 from tokentill.http.bodies import AdjustBody, ReceiptView
-from tokentill.http.deps import REPLAYED, OptionalIdempotencyKey, TillDep
+from tokentill.http.deps import REPLAYED, Actor, OptionalIdempotencyKey, TillDep
 from tokentill.http.problems import problems
 
 router = APIRouter(prefix="/api/admin", tags=["admin"], dependencies=[AdminOnly])
@@ -21,11 +19,11 @@ def adjust_tokens(
     till: TillDep,
     response: Response,
     key: OptionalIdempotencyKey = None,
-    x_admin: Annotated[str | None, Header(max_length=255, description="Who does it, for the audit log.")] = None,
+    actor: Actor = None,
 ) -> ReceiptView:
     """Adding opens the account if need be. Deducting more than there is is refused with 402, unless forced."""
     receipt = till.adjust_tokens(
-        body.user_id, body.tokens, reason=body.reason, created_by=x_admin or "admin", idempotency_key=key,
+        body.user_id, body.tokens, reason=body.reason, created_by=actor or "admin", idempotency_key=key,
         force=body.force,
     )  # fmt: skip
     if receipt.is_replay:

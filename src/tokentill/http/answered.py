@@ -6,6 +6,7 @@ from typing import Self
 import msgspec
 
 from tokentill.core.holds import HoldReceipt
+from tokentill.store.inbox import InboxEvent
 from tokentill.store.journal import Receipt
 
 
@@ -37,6 +38,18 @@ class BatchAnswer(msgspec.Struct):
     results: list[AcceptedAnswer | msgspec.Raw]  # Raw: a problem, written already.
     accepted: int
     refused: int
+
+
+class EventAnswer(msgspec.Struct):
+    """A Stripe event, and what became of it: `bodies.EventView`."""
+
+    event_id: str
+    state: str
+    detail: str | None
+
+    @classmethod
+    def of(cls, event: InboxEvent) -> "EventAnswer":
+        return cls(event.event_id, event.state, event.detail)
 
 
 class HoldAnswer(msgspec.Struct):

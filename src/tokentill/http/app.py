@@ -1,5 +1,6 @@
 """The app: one ASGI application, to serve or to mount into another."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,13 +13,28 @@ from starlette.types import Receive, Scope, Send
 
 from tokentill import __version__
 from tokentill.errors import TillError
-from tokentill.http import admin, health, holds, hot, problems, stripe, usage, users
+from tokentill.http import (
+    admin,
+    catalog,
+    health,
+    holds,
+    hot,
+    inbox,
+    payments,
+    problems,
+    selling,
+    stripe,
+    subscriptions,
+    usage,
+    users,
+)
 from tokentill.http.auth import AdminKey
 from tokentill.http.bodies import BatchBody, BatchView
 from tokentill.http.envelope import Envelope
 from tokentill.http.reading import BODY_SECONDS
 from tokentill.ids import Uuid7s
 from tokentill.till import Till
+from tokentill.worker.running import WorkerState
 
 
 class TillApp(FastAPI):
@@ -43,12 +59,17 @@ class TillApp(FastAPI):
 
 
 def create_app(
-    till: Till, *, admin_key: str | None, webhook_secrets: tuple[str, ...], body_seconds: float = BODY_SECONDS
+    till: Till,
+    *,
+    admin_key: str | None,
+    webhook_secrets: tuple[str, ...],
+    body_seconds: float = BODY_SECONDS,
+    jobs: Callable[[], WorkerState] | None = None,
 ) -> TillApp:
     """Return the JSON API over `till`, which stays the caller's to close.
 
     Without an `admin_key` only the webhook and health are answered; without `webhook_secrets` the webhook is off. A
-    body may take `body_seconds` to arrive.
+    body may take `body_seconds` to arrive. `jobs` says how the worker in this process fares, where there is one.
     """
     # No interactive docs: those pages load their scripts from elsewhere. /openapi.json says it all.
     app = TillApp(title="tokentill", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -56,10 +77,12 @@ def create_app(
     app.state.till = till
     app.state.admin_key = AdminKey(admin_key)
     app.state.webhook_secrets = webhook_secrets
+    app.state.jobs = jobs
     app.hot = hot.HotRoutes(
-        till, admin_key=app.state.admin_key, new_id=new_id, rest=app.answer_rest, body_seconds=body_seconds
-    )
-    for part in (usage, holds, users, admin, stripe, health):
+        till, admin_key=app.state.admin_key, webhook_secrets=webhook_secrets, new_id=new_id, rest=app.answer_rest,
+        body_seconds=body_seconds,
+    )  # fmt: skip
+    for part in (usage, holds, users, subscriptions, payments, admin, stripe, inbox, selling, catalog, health):
         app.include_router(part.router)
     # For its other methods (405); a POST has been answered at the door.
     app.router.routes.append(Route(hot.BATCH, app, methods=["POST"], include_in_schema=False))

@@ -1,5 +1,6 @@
 """A request at the door, and how it is answered there: what the hot routes share."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from starlette.responses import Response
@@ -14,15 +15,18 @@ _REPLAYED = (REPLAYED.lower().encode(), b"true")
 class Asked:
     """A request: the headers that matter, its id, and the hold that its path names ("" where it names none)."""
 
-    __slots__ = ("authorization", "content_type", "hold_id", "key", "request_id", "scope")
+    __slots__ = ("authorization", "content_type", "hold_id", "key", "request_id", "scope", "signature",
+                 "webhook_secrets")  # fmt: skip
 
-    def __init__(self, scope: Scope, request_id: bytes, hold_id: str) -> None:
+    def __init__(self, scope: Scope, request_id: bytes, hold_id: str, webhook_secrets: Sequence[str] = ()) -> None:
         self.scope = scope
         self.request_id = request_id
         self.hold_id = hold_id
+        self.webhook_secrets = webhook_secrets  # With one of which its sender must have signed it, on the webhook.
         self.authorization: bytes | None = None
         self.key: str | None = None
         self.content_type: bytes | None = None
+        self.signature: str | None = None
         for name, value in scope["headers"]:  # Of several with one name, the first counts.
             if name == b"authorization":
                 if self.authorization is None:
@@ -30,8 +34,11 @@ class Asked:
             elif name == b"idempotency-key":
                 if self.key is None:
                     self.key = value.decode("latin-1")
-            elif name == b"content-type" and self.content_type is None:
-                self.content_type = value
+            elif name == b"content-type":
+                if self.content_type is None:
+                    self.content_type = value
+            elif name == b"stripe-signature" and self.signature is None:
+                self.signature = value.decode("latin-1")
 
 
 class Answered(NamedTuple):

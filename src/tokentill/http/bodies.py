@@ -24,9 +24,11 @@ from pydantic import (
 )
 
 from tokentill.core.checks import TOKENS_MAX
+from tokentill.core.drips import Subscription
 from tokentill.core.holds import TTL_DEFAULT, TTL_MAX, HoldReceipt
 from tokentill.core.lots import Lot
 from tokentill.core.users import User
+from tokentill.services.previewing import ComingCycle
 from tokentill.store.inbox import InboxEvent
 from tokentill.store.journal import Receipt
 from tokentill.store.reports import BalanceReport, Entry
@@ -361,6 +363,73 @@ class LotsView(BaseModel):
         return cls(user_id=User.of(user_id).name, lots=shown)
 
 
+class SubscriptionView(BaseModel):
+    """A subscription as it stands by all that was told of it."""
+
+    subscription_id: str
+    plan_key: str
+    status: Literal["active", "past_due", "paused", "canceled"]
+    stripe_status: str | None = Field(description="As Stripe calls it; null: it is none of Stripe's.")
+    status_at: UtcMoment | None = Field(description="Since when it stands so; null: since it began.")
+    billed_by: Literal["stripe", "clock"]
+    anchor: UtcMoment
+    anchor_cycle: int
+    cycle_number: int | None = Field(description="The latest cycle that was given.")
+    paid_until: UtcMoment | None
+    trial_starts_at: UtcMoment | None
+    trial_ends_at: UtcMoment | None
+    cancel_at: UtcMoment | None = Field(description="When it will end, if that is known.")
+    announced_plan_key: str | None = Field(description="The plan of the next paid period, as far as Stripe has told.")
+
+    @classmethod
+    def of(cls, found: Subscription) -> "SubscriptionView":
+        return cls(**{name: getattr(found, name) for name in cls.model_fields})
+
+
+class SubscriptionsView(BaseModel):
+    """A user's subscriptions, oldest first."""
+
+    user_id: str
+    subscriptions: list[SubscriptionView]
+
+    @classmethod
+    def of(cls, found: Sequence[Subscription], user_id: str) -> "SubscriptionsView":
+        return cls(user_id=User.of(user_id).name, subscriptions=[SubscriptionView.of(one) for one in found])
+
+
+class SteerBody(Body):
+    reason: StrictStr | None = Field(None, description="Why: kept in the audit log.")
+
+
+class ComingCycleView(BaseModel):
+    subscription_id: str
+    plan_key: str
+    cycle_number: int
+    waits_for: Literal["time", "payment"]
+    owed_at: UtcMoment
+    starts_at: UtcMoment
+    ends_at: UtcMoment
+    expires_at: UtcMoment
+    tokens: int
+    rollover_from_previous: int
+    rollover_cycles_count: int
+    expired_tokens: int
+    balance_after: int
+
+
+class PreviewView(BaseModel):
+    """The coming cycles, as they will be given if nothing is spent until then."""
+
+    user_id: str
+    cycles: list[ComingCycleView]
+
+    @classmethod
+    def of(cls, coming: Sequence[ComingCycle], user_id: str) -> "PreviewView":
+        names = ComingCycleView.model_fields
+        shown = [ComingCycleView(**{name: getattr(one, name) for name in names}) for one in coming]
+        return cls(user_id=User.of(user_id).name, cycles=shown)
+
+
 class EventView(BaseModel):
     """A Stripe event, and what became of it."""
 
@@ -385,7 +454,15 @@ class WorkerView(BaseModel):
     taken_over: int = Field(description="The same, carried out here because the other worker was not there.")
 
 
+class JobsView(BaseModel):
+    """The part of the process that runs the jobs: drips, retries, expiries."""
+
+    running: bool
+    error: str | None = Field(None, description="Why it does not run; it tries again by itself.")
+
+
 class HealthView(BaseModel):
     status: Literal["ok"] = "ok"
     version: str
     worker: WorkerView | None = Field(None, description="Which one answers, where there are several.")
+    jobs: JobsView | None = Field(None, description="How the jobs fare, where this process runs them.")

@@ -48,6 +48,10 @@ def _user_id(
 
 UserId = Annotated[str, Depends(_user_id)]
 
+Actor = Annotated[
+    str | None, Header(alias="X-Admin", max_length=255, description="Who does it, for the audit log.")
+]  # fmt: skip
+
 REPLAYED = "Idempotency-Replayed"
 
 

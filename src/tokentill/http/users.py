@@ -28,8 +28,10 @@ class _AnyText(Convertor[str]):
 
 register_url_convertor("any_text", _AnyText())
 
+PREFIX = "/v1/users/{user_id:any_text}"
+
 router = APIRouter(
-    prefix="/v1/users/{user_id:any_text}", tags=["users"], dependencies=[AdminOnly],
+    prefix=PREFIX, tags=["users"], dependencies=[AdminOnly],
     responses=problems(401, 404, 408, 413, 422, 500, 503),
 )  # fmt: skip
 

@@ -30,13 +30,15 @@ _POOL_NAMES = frozenset(POOLS)
 class Asking:
     """Builds commands. `actions` answers with the AI actions in force, freshly read when told to.
 
+    `catalog` answers with the one in force.
+
     `action_of_hold` reads which action a hold was placed for. Raises: HoldNotFound.
     """
 
     def __init__(
         self,
         *,
-        catalog: Catalog,
+        catalog: Callable[[], Catalog],
         actions: Callable[[bool], Mapping[str, AiAction]],
         new_id: Callable[[], UUID],
         clock: Callable[[], datetime],
@@ -116,7 +118,7 @@ class Asking:
 
         Raises: UnknownPack, InvalidRequest.
         """
-        who, sold = User.of(user), self._catalog.pack(pack)
+        who, sold = User.of(user), self._catalog().pack(pack)
         quantity = checks.whole(quantity, "quantity", maximum=1000)
         paid_cents = checks.whole_or_none(amount_paid_cents, "amount_paid_cents")
         session = checks.text_or_none(session_id, "session_id", length_max=255)
@@ -149,8 +151,8 @@ class Asking:
     ) -> Grant:
         """A trial's tokens, as the catalog says or as given. One subscription has one trial. Raises: InvalidRequest."""
         who = User.of(user)
-        tokens = checks.whole(self._catalog.trial_tokens if tokens is None else tokens)
-        days = checks.whole(self._catalog.trial_days if days is None else days, "days", maximum=36_500)
+        tokens = checks.whole(self._catalog().trial_tokens if tokens is None else tokens)
+        days = checks.whole(self._catalog().trial_days if days is None else days, "days", maximum=36_500)
         subscription = checks.text_or_none(subscription_id, "subscription_id", length_max=255)
         extra = checks.metadata(metadata)
         request = {"trial": tokens, "days": days, "metadata": extra}

@@ -1,9 +1,9 @@
-"""What the services work with: one engine, some connections, the catalog, and the edge's clock and ids."""
+"""What the services work with: one engine, some connections, the catalog in force, and the edge's clock and ids."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from psycopg import Connection
@@ -11,7 +11,9 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from tokentill.core.catalog import Catalog
+from tokentill.core.reversals import Policies
 from tokentill.engine import Engine
+from tokentill.services.inquiring import Lists
 from tokentill.store.db import Conn, translated
 
 
@@ -19,9 +21,23 @@ from tokentill.store.db import Conn, translated
 class Context:
     engine: Engine
     pool: ConnectionPool[Connection[TupleRow]]
-    catalog: Catalog
+    catalog_in_force: Callable[[], Catalog]
+    policies: Policies = field(default_factory=Policies)
     clock: Callable[[], datetime]
     new_id: Callable[[], UUID]
+    usage_keys_kept: timedelta = timedelta(hours=72)  # How long a retry of a spend is recognised.
+    stripe_of: Callable[[], Lists | None] = lambda: None  # Its library is slow to load: not before it is asked.
+    livemode: bool | None = None  # Which mode of Stripe counts, as the settings say. None: the first event's.
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog in force now: whoever decides several things by it asks once. Raises: DatabaseUnavailable."""
+        return self.catalog_in_force()
+
+    @property
+    def stripe(self) -> Lists | None:
+        """Stripe's API, where it may be asked. None: events tell what they tell."""
+        return self.stripe_of()
 
     @contextmanager
     def connection(self) -> Iterator[Conn]:

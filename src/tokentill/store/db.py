@@ -44,7 +44,7 @@ def connect(url: str, *, role: str | None = "till_service", autocommit: bool = F
     role does not exist yet.
     """
     try:
-        conn = psycopg.connect(_conninfo(url, role), autocommit=autocommit, prepare_threshold=2)
+        conn = psycopg.connect(conninfo(url, role), autocommit=autocommit, prepare_threshold=2)
         packing.register(conn)
         return conn
     except psycopg.OperationalError as error:
@@ -120,7 +120,7 @@ def _one_line(error: Exception) -> str:
 def pool(url: str, *, size_max: int = 4) -> ConnectionPool[Conn]:
     """Return a small pool for readers and companions; the engine has a connection of its own."""
     return ConnectionPool(
-        _conninfo(url, "till_service"),
+        conninfo(url, "till_service"),
         kwargs={"prepare_threshold": 2},
         min_size=1,
         max_size=size_max,
@@ -132,10 +132,12 @@ def pool(url: str, *, size_max: int = 4) -> ConnectionPool[Conn]:
     )
 
 
-def _conninfo(url: str, role: str | None) -> str:
+def conninfo(url: str, role: str | None, *, search_path: str | None = None) -> str:
+    """Return what libpq connects with: as `role`, in UTC. Raises: BadSetting when the URL cannot be read."""
     try:
         given = conninfo_to_dict(url)
         options = f"{given.get('options') or ''} -c timezone=UTC" + (f" -c role={role}" if role else "")
+        options += f" -c search_path={search_path}" if search_path else ""
         defaults = {"application_name": "tokentill", "connect_timeout": "10"}
         return make_conninfo("", **{**defaults, **given, "options": options.strip()})
     except psycopg.ProgrammingError as error:

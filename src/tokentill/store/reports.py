@@ -121,7 +121,8 @@ def history(conn: Conn, user_id: UUID, *, limit: int = 50, before_seq: int | Non
                     'source', source, 'reason', reason, 'created_by', created_by, 'token_pack_id', token_pack_id,
                     'subscription_id', subscription_id, 'amount_paid_cents', amount_paid_cents, 'currency', currency,
                     'stripe_payment_intent_id', stripe_payment_intent_id, 'stripe_session_id', stripe_session_id,
-                    'stripe_invoice_id', stripe_invoice_id, 'metadata', nullif(metadata, '{}'))) AS detail
+                    'stripe_invoice_id', stripe_invoice_id, 'reverses_seq', reverses_seq,
+                    'metadata', nullif(metadata, '{}'))) AS detail
            FROM token_transactions
           WHERE user_id = %(user)s AND seq < %(before)s
           ORDER BY seq DESC LIMIT %(limit)s)

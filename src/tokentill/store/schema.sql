@@ -1,6 +1,41 @@
 -- Generated from the migrations by `make schema`; do not edit. It is read by people, never executed.
 
+CREATE SCHEMA till_jobs;
+
 CREATE SCHEMA unified;
+
+CREATE TYPE till_jobs.procrastinate_job_event_type AS ENUM (
+    'deferred',
+    'started',
+    'deferred_for_retry',
+    'failed',
+    'succeeded',
+    'cancelled',
+    'abort_requested',
+    'aborted',
+    'scheduled',
+    'retried'
+);
+
+CREATE TYPE till_jobs.procrastinate_job_status AS ENUM (
+    'todo',
+    'doing',
+    'succeeded',
+    'failed',
+    'cancelled',
+    'aborting',
+    'aborted'
+);
+
+CREATE TYPE till_jobs.procrastinate_job_to_defer_v1 AS (
+	queue_name character varying,
+	task_name character varying,
+	priority integer,
+	lock text,
+	queueing_lock text,
+	args jsonb,
+	scheduled_at timestamp with time zone
+);
 
 CREATE FUNCTION public.till_make_usage_partition(a_day date) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -44,6 +79,510 @@ CREATE FUNCTION public.till_user_id(who text) RETURNS uuid
     END
 $_$;
 
+CREATE FUNCTION till_jobs.procrastinate_cancel_job_v1(job_id bigint, abort boolean, delete_job boolean) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    _job_id bigint;
+
+BEGIN
+    IF delete_job THEN
+        DELETE FROM procrastinate_jobs
+        WHERE id = job_id AND status = 'todo'
+        RETURNING id INTO _job_id;
+
+    END IF;
+
+    IF _job_id IS NULL THEN
+        IF abort THEN
+            UPDATE procrastinate_jobs
+            SET abort_requested = true,
+                status = CASE status
+                    WHEN 'todo' THEN 'cancelled'::procrastinate_job_status ELSE status
+                END
+            WHERE id = job_id AND status IN ('todo', 'doing')
+            RETURNING id INTO _job_id;
+
+        ELSE
+            UPDATE procrastinate_jobs
+            SET status = 'cancelled'::procrastinate_job_status
+            WHERE id = job_id AND status = 'todo'
+            RETURNING id INTO _job_id;
+
+        END IF;
+
+    END IF;
+
+    RETURN _job_id;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_defer_jobs_v1(jobs till_jobs.procrastinate_job_to_defer_v1[]) RETURNS bigint[]
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    job_ids bigint[];
+
+BEGIN
+    WITH inserted_jobs AS (
+        INSERT INTO procrastinate_jobs (queue_name, task_name, priority, lock, queueing_lock, args, scheduled_at)
+        SELECT (job).queue_name,
+               (job).task_name,
+               (job).priority,
+               (job).lock,
+               (job).queueing_lock,
+               (job).args,
+               (job).scheduled_at
+        FROM unnest(jobs) AS job
+        RETURNING id
+    )
+    SELECT array_agg(id) FROM inserted_jobs INTO job_ids;
+
+    RETURN job_ids;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_defer_periodic_job_v2(_queue_name character varying, _lock character varying, _queueing_lock character varying, _task_name character varying, _priority integer, _periodic_id character varying, _defer_timestamp bigint, _args jsonb) RETURNS bigint
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+	_job_id bigint;
+
+	_defer_id bigint;
+
+BEGIN
+    INSERT
+        INTO procrastinate_periodic_defers (task_name, periodic_id, defer_timestamp)
+        VALUES (_task_name, _periodic_id, _defer_timestamp)
+        ON CONFLICT DO NOTHING
+        RETURNING id into _defer_id;
+
+    IF _defer_id IS NULL THEN
+        RETURN NULL;
+
+    END IF;
+
+    UPDATE procrastinate_periodic_defers
+        SET job_id = (
+            SELECT COALESCE((
+                SELECT unnest(procrastinate_defer_jobs_v1(
+                    ARRAY[
+                        ROW(
+                            _queue_name,
+                            _task_name,
+                            _priority,
+                            _lock,
+                            _queueing_lock,
+                            _args,
+                            NULL::timestamptz
+                        )
+                    ]::procrastinate_job_to_defer_v1[]
+                ))
+            ), NULL)
+        )
+        WHERE id = _defer_id
+        RETURNING job_id INTO _job_id;
+
+    DELETE
+        FROM procrastinate_periodic_defers
+        USING (
+            SELECT id
+            FROM procrastinate_periodic_defers
+            WHERE procrastinate_periodic_defers.task_name = _task_name
+            AND procrastinate_periodic_defers.periodic_id = _periodic_id
+            AND procrastinate_periodic_defers.defer_timestamp < _defer_timestamp
+            ORDER BY id
+            FOR UPDATE
+        ) to_delete
+        WHERE procrastinate_periodic_defers.id = to_delete.id;
+
+    RETURN _job_id;
+
+END;
+
+$$;
+
+CREATE TABLE till_jobs.procrastinate_jobs (
+    id bigint NOT NULL,
+    queue_name character varying(128) NOT NULL,
+    task_name character varying(128) NOT NULL,
+    priority integer DEFAULT 0 NOT NULL,
+    lock text,
+    queueing_lock text,
+    args jsonb DEFAULT '{}'::jsonb NOT NULL,
+    status till_jobs.procrastinate_job_status DEFAULT 'todo'::till_jobs.procrastinate_job_status NOT NULL,
+    scheduled_at timestamp with time zone,
+    attempts integer DEFAULT 0 NOT NULL,
+    abort_requested boolean DEFAULT false NOT NULL,
+    worker_id bigint,
+    CONSTRAINT check_not_todo_abort_requested CHECK ((NOT ((status = 'todo'::till_jobs.procrastinate_job_status) AND (abort_requested = true))))
+);
+
+CREATE FUNCTION till_jobs.procrastinate_fetch_job_v2(target_queue_names character varying[], p_worker_id bigint) RETURNS till_jobs.procrastinate_jobs
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+	found_jobs procrastinate_jobs;
+
+BEGIN
+    WITH candidate AS (
+        SELECT jobs.*
+            FROM procrastinate_jobs AS jobs
+            WHERE
+                -- reject the job if its lock has earlier or higher priority jobs
+                NOT EXISTS (
+                    SELECT 1
+                        FROM procrastinate_jobs AS other_jobs
+                        WHERE
+                            jobs.lock IS NOT NULL
+                            AND other_jobs.lock = jobs.lock
+                            AND (
+                                -- job with same lock is already running
+                                other_jobs.status = 'doing'
+                                OR
+                                -- job with same lock is waiting and has higher priority (or same priority but was queued first)
+                                (
+                                    other_jobs.status = 'todo'
+                                    AND (
+                                        other_jobs.priority > jobs.priority
+                                        OR (
+                                        other_jobs.priority = jobs.priority
+                                        AND other_jobs.id < jobs.id
+                                        )
+                                    )
+                                )
+                            )
+                )
+                AND jobs.status = 'todo'
+                AND (target_queue_names IS NULL OR jobs.queue_name = ANY( target_queue_names ))
+                AND (jobs.scheduled_at IS NULL OR jobs.scheduled_at <= now())
+            ORDER BY jobs.priority DESC, jobs.id ASC LIMIT 1
+            FOR UPDATE OF jobs SKIP LOCKED
+    )
+    UPDATE procrastinate_jobs
+        SET status = 'doing', worker_id = p_worker_id
+        FROM candidate
+        WHERE procrastinate_jobs.id = candidate.id
+        RETURNING procrastinate_jobs.* INTO found_jobs;
+
+ RETURN found_jobs;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_finish_job_v1(job_id bigint, end_status till_jobs.procrastinate_job_status, delete_job boolean) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    _job_id bigint;
+
+BEGIN
+    IF end_status NOT IN ('succeeded', 'failed', 'aborted') THEN
+        RAISE 'End status should be either "succeeded", "failed" or "aborted" (job id: %)', job_id;
+
+    END IF;
+
+    IF delete_job THEN
+        DELETE FROM procrastinate_jobs
+        WHERE id = job_id AND status IN ('todo', 'doing')
+        RETURNING id INTO _job_id;
+
+    ELSE
+        UPDATE procrastinate_jobs
+        SET status = end_status,
+            abort_requested = false,
+            attempts = CASE status
+                WHEN 'doing' THEN attempts + 1 ELSE attempts
+            END
+        WHERE id = job_id AND status IN ('todo', 'doing')
+        RETURNING id INTO _job_id;
+
+    END IF;
+
+    IF _job_id IS NULL THEN
+        RAISE 'Job was not found or not in "doing" or "todo" status (job id: %)', job_id;
+
+    END IF;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_notify_queue_abort_job_v1() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    payload TEXT;
+
+BEGIN
+    SELECT json_build_object('type', 'abort_job_requested', 'job_id', NEW.id)::text INTO payload;
+
+	PERFORM pg_notify('procrastinate_queue_v1#' || NEW.queue_name, payload);
+
+	PERFORM pg_notify('procrastinate_any_queue_v1', payload);
+
+	RETURN NEW;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_notify_queue_job_inserted_v1() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    payload TEXT;
+
+BEGIN
+    SELECT json_build_object('type', 'job_inserted', 'job_id', NEW.id)::text INTO payload;
+
+	PERFORM pg_notify('procrastinate_queue_v1#' || NEW.queue_name, payload);
+
+	PERFORM pg_notify('procrastinate_any_queue_v1', payload);
+
+	RETURN NEW;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_prune_stalled_workers_v1(seconds_since_heartbeat double precision) RETURNS TABLE(worker_id bigint)
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RETURN QUERY
+    DELETE FROM procrastinate_workers
+    WHERE last_heartbeat < NOW() - (seconds_since_heartbeat || 'SECOND')::INTERVAL
+    RETURNING procrastinate_workers.id;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_register_worker_v1() RETURNS TABLE(worker_id bigint)
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RETURN QUERY
+    INSERT INTO procrastinate_workers DEFAULT VALUES
+    RETURNING procrastinate_workers.id;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_retry_job_v1(job_id bigint, retry_at timestamp with time zone, new_priority integer, new_queue_name character varying, new_lock character varying) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    _job_id bigint;
+
+    _abort_requested boolean;
+
+BEGIN
+    SELECT abort_requested FROM procrastinate_jobs
+    WHERE id = job_id AND status = 'doing'
+    FOR UPDATE
+    INTO _abort_requested;
+
+    IF _abort_requested THEN
+        UPDATE procrastinate_jobs
+        SET status = 'failed'::procrastinate_job_status
+        WHERE id = job_id AND status = 'doing'
+        RETURNING id INTO _job_id;
+
+    ELSE
+        UPDATE procrastinate_jobs
+        SET status = 'todo'::procrastinate_job_status,
+            attempts = attempts + 1,
+            scheduled_at = retry_at,
+            priority = COALESCE(new_priority, priority),
+            queue_name = COALESCE(new_queue_name, queue_name),
+            lock = COALESCE(new_lock, lock)
+        WHERE id = job_id AND status = 'doing'
+        RETURNING id INTO _job_id;
+
+    END IF;
+
+    IF _job_id IS NULL THEN
+        RAISE 'Job was not found or not in "doing" status (job id: %)', job_id;
+
+    END IF;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_retry_job_v2(job_id bigint, retry_at timestamp with time zone, new_priority integer, new_queue_name character varying, new_lock character varying) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    _job_id bigint;
+
+    _abort_requested boolean;
+
+    _current_status procrastinate_job_status;
+
+BEGIN
+    SELECT status, abort_requested FROM procrastinate_jobs
+    WHERE id = job_id AND status IN ('doing', 'failed')
+    FOR UPDATE
+    INTO _current_status, _abort_requested;
+
+    IF _current_status = 'doing' AND _abort_requested THEN
+        UPDATE procrastinate_jobs
+        SET status = 'failed'::procrastinate_job_status
+        WHERE id = job_id AND status = 'doing'
+        RETURNING id INTO _job_id;
+
+    ELSE
+        UPDATE procrastinate_jobs
+        SET status = 'todo'::procrastinate_job_status,
+            attempts = attempts + 1,
+            scheduled_at = retry_at,
+            priority = COALESCE(new_priority, priority),
+            queue_name = COALESCE(new_queue_name, queue_name),
+            lock = COALESCE(new_lock, lock)
+        WHERE id = job_id AND status IN ('doing', 'failed')
+        RETURNING id INTO _job_id;
+
+    END IF;
+
+    IF _job_id IS NULL THEN
+        RAISE 'Job was not found or has an invalid status to retry (job id: %)', job_id;
+
+    END IF;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_trigger_abort_requested_events_procedure_v1() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO procrastinate_events(job_id, type)
+        VALUES (NEW.id, 'abort_requested'::procrastinate_job_event_type);
+
+    RETURN NEW;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_trigger_function_scheduled_events_v1() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO procrastinate_events(job_id, type, at)
+        VALUES (NEW.id, 'scheduled'::procrastinate_job_event_type, NEW.scheduled_at);
+
+	RETURN NEW;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_trigger_function_status_events_insert_v1() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    INSERT INTO procrastinate_events(job_id, type)
+        VALUES (NEW.id, 'deferred'::procrastinate_job_event_type);
+
+	RETURN NEW;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_trigger_function_status_events_update_v1() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    WITH t AS (
+        SELECT CASE
+            WHEN OLD.status = 'todo'::procrastinate_job_status
+                AND NEW.status = 'doing'::procrastinate_job_status
+                THEN 'started'::procrastinate_job_event_type
+            WHEN OLD.status = 'doing'::procrastinate_job_status
+                AND NEW.status = 'todo'::procrastinate_job_status
+                THEN 'deferred_for_retry'::procrastinate_job_event_type
+            WHEN OLD.status = 'doing'::procrastinate_job_status
+                AND NEW.status = 'failed'::procrastinate_job_status
+                THEN 'failed'::procrastinate_job_event_type
+            WHEN OLD.status = 'doing'::procrastinate_job_status
+                AND NEW.status = 'succeeded'::procrastinate_job_status
+                THEN 'succeeded'::procrastinate_job_event_type
+            WHEN OLD.status = 'todo'::procrastinate_job_status
+                AND (
+                    NEW.status = 'cancelled'::procrastinate_job_status
+                    OR NEW.status = 'failed'::procrastinate_job_status
+                    OR NEW.status = 'succeeded'::procrastinate_job_status
+                )
+                THEN 'cancelled'::procrastinate_job_event_type
+            WHEN OLD.status = 'doing'::procrastinate_job_status
+                AND NEW.status = 'aborted'::procrastinate_job_status
+                THEN 'aborted'::procrastinate_job_event_type
+            WHEN OLD.status = 'failed'::procrastinate_job_status
+                AND NEW.status = 'todo'::procrastinate_job_status
+                THEN 'retried'::procrastinate_job_event_type
+            ELSE NULL
+        END as event_type
+    )
+    INSERT INTO procrastinate_events(job_id, type)
+        SELECT NEW.id, t.event_type
+        FROM t
+        WHERE t.event_type IS NOT NULL;
+
+	RETURN NEW;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_unlink_periodic_defers_v1() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    UPDATE procrastinate_periodic_defers
+    SET job_id = NULL
+    WHERE job_id = OLD.id;
+
+    RETURN OLD;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_unregister_worker_v1(worker_id bigint) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    DELETE FROM procrastinate_workers
+    WHERE id = worker_id;
+
+END;
+
+$$;
+
+CREATE FUNCTION till_jobs.procrastinate_update_heartbeat_v1(worker_id bigint) RETURNS void
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    UPDATE procrastinate_workers
+    SET last_heartbeat = NOW()
+    WHERE id = worker_id;
+
+END;
+
+$$;
+
 CREATE TABLE public.ai_actions (
     action_type text NOT NULL,
     charge text NOT NULL,
@@ -67,23 +606,164 @@ CREATE TABLE public.audit_log (
     created_at timestamp with time zone NOT NULL
 );
 
-CREATE TABLE public.payments (
+CREATE TABLE public.catalog_packs (
+    key text NOT NULL,
+    version bigint NOT NULL,
+    name text NOT NULL,
+    price_cents bigint NOT NULL,
+    currency text NOT NULL,
+    tokens bigint NOT NULL,
+    price_ids text[] NOT NULL,
+    stripe_price_id text,
+    is_active boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    created_by text NOT NULL,
+    CONSTRAINT catalog_packs_currency CHECK ((currency ~ '^[a-z]{3}$'::text)),
+    CONSTRAINT catalog_packs_key CHECK ((key ~ '^[a-z0-9][a-z0-9_-]{0,62}$'::text)),
+    CONSTRAINT catalog_packs_price_id_is_named CHECK (((stripe_price_id IS NULL) OR (stripe_price_id = ANY (price_ids)))),
+    CONSTRAINT catalog_packs_price_not_negative CHECK ((price_cents >= 0)),
+    CONSTRAINT catalog_packs_tokens_positive CHECK ((tokens > 0))
+);
+
+CREATE TABLE public.catalog_plans (
+    key text NOT NULL,
+    version bigint NOT NULL,
+    name text NOT NULL,
+    kind text NOT NULL,
+    price_cents bigint NOT NULL,
+    currency text NOT NULL,
+    tokens bigint NOT NULL,
+    rollover_cycles integer NOT NULL,
+    rollover_cap_tokens bigint,
+    price_ids text[] NOT NULL,
+    stripe_price_id text,
+    is_active boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    created_by text NOT NULL,
+    CONSTRAINT catalog_plans_currency CHECK ((currency ~ '^[a-z]{3}$'::text)),
+    CONSTRAINT catalog_plans_key CHECK ((key ~ '^[a-z0-9][a-z0-9_-]{0,62}$'::text)),
+    CONSTRAINT catalog_plans_kind CHECK ((kind = ANY (ARRAY['annual'::text, 'drip'::text]))),
+    CONSTRAINT catalog_plans_price_id_is_named CHECK (((stripe_price_id IS NULL) OR (stripe_price_id = ANY (price_ids)))),
+    CONSTRAINT catalog_plans_price_not_negative CHECK ((price_cents >= 0)),
+    CONSTRAINT catalog_plans_rollover_cap_positive CHECK ((rollover_cap_tokens > 0)),
+    CONSTRAINT catalog_plans_rollover_not_negative CHECK ((rollover_cycles >= 0)),
+    CONSTRAINT catalog_plans_tokens_positive CHECK ((tokens > 0))
+);
+
+CREATE TABLE public.catalog_revisions (
+    revision bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    created_by text NOT NULL
+);
+
+CREATE TABLE public.catalog_trials (
+    version bigint NOT NULL,
+    tokens bigint NOT NULL,
+    days integer NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    created_by text NOT NULL,
+    CONSTRAINT catalog_trials_days_positive CHECK ((days > 0)),
+    CONSTRAINT catalog_trials_tokens_positive CHECK ((tokens > 0))
+);
+
+CREATE TABLE public.checkouts (
     user_id uuid NOT NULL,
+    checkout_id uuid NOT NULL,
+    request_hash uuid NOT NULL,
+    offer_key text NOT NULL,
+    quantity integer NOT NULL,
+    params jsonb NOT NULL,
+    attempt integer NOT NULL,
+    state text NOT NULL,
+    detail text,
+    session_id text,
+    url text,
+    expires_at timestamp with time zone,
+    created_at timestamp with time zone NOT NULL,
+    updated_at timestamp with time zone NOT NULL,
+    CONSTRAINT checkouts_open_has_a_session CHECK (((state = 'open'::text) = (session_id IS NOT NULL))),
+    CONSTRAINT checkouts_quantity_positive CHECK ((quantity > 0)),
+    CONSTRAINT checkouts_state CHECK ((state = ANY (ARRAY['asked'::text, 'open'::text, 'refused'::text])))
+);
+
+CREATE TABLE public.findings (
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    subject text NOT NULL,
+    user_id uuid,
+    expected text NOT NULL,
+    found text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    closed_at timestamp with time zone,
+    closed_by text
+);
+
+CREATE TABLE public.job_runs (
+    job text NOT NULL,
+    started_at timestamp with time zone NOT NULL,
+    finished_at timestamp with time zone NOT NULL,
+    counts jsonb NOT NULL,
+    error text,
+    done_at timestamp with time zone
+);
+
+CREATE TABLE public.payment_disputes (
+    dispute_id text NOT NULL,
     payment_id text NOT NULL,
     amount_cents bigint NOT NULL,
     currency text NOT NULL,
+    status text NOT NULL,
+    withdrawn_cents bigint NOT NULL,
+    reinstated_cents bigint NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT payment_disputes_amount_not_negative CHECK ((amount_cents >= 0)),
+    CONSTRAINT payment_disputes_status CHECK ((status = ANY (ARRAY['open'::text, 'won'::text, 'lost'::text, 'harmless'::text])))
+);
+
+CREATE TABLE public.payment_links (
+    name text NOT NULL,
+    other text NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE public.payment_refunds (
+    refund_id text NOT NULL,
+    payment_id text NOT NULL,
+    amount_cents bigint NOT NULL,
+    currency text NOT NULL,
+    status text NOT NULL,
+    seen_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT payment_refunds_amount_not_negative CHECK ((amount_cents >= 0)),
+    CONSTRAINT payment_refunds_status CHECK ((status = ANY (ARRAY['pending'::text, 'requires_action'::text, 'succeeded'::text, 'failed'::text, 'canceled'::text])))
+);
+
+CREATE TABLE public.payments (
+    user_id uuid,
+    payment_id text NOT NULL,
+    amount_cents bigint,
+    currency text,
     customer_id text,
     session_id text,
     invoice_id text,
-    paid_at timestamp with time zone NOT NULL,
+    paid_at timestamp with time zone,
     created_at timestamp with time zone NOT NULL,
-    CONSTRAINT payments_amount_not_negative CHECK ((amount_cents >= 0))
+    period_start timestamp with time zone,
+    refunded_cents bigint,
+    refunded_seen_at timestamp with time zone,
+    revision bigint DEFAULT 0 NOT NULL,
+    settled_revision bigint DEFAULT 0 NOT NULL,
+    asked_at timestamp with time zone,
+    CONSTRAINT payments_amount_not_negative CHECK ((amount_cents >= 0)),
+    CONSTRAINT payments_refunded_not_negative CHECK ((refunded_cents >= 0))
 );
 
 CREATE TABLE public.stripe_customers (
     customer_id text NOT NULL,
     user_id uuid NOT NULL,
-    created_at timestamp with time zone NOT NULL
+    created_at timestamp with time zone NOT NULL,
+    external_id text
 );
 
 CREATE TABLE public.stripe_events (
@@ -100,7 +780,52 @@ CREATE TABLE public.stripe_events (
     occurred_at timestamp with time zone NOT NULL,
     received_at timestamp with time zone NOT NULL,
     handled_at timestamp with time zone,
+    next_attempt_at timestamp with time zone,
+    customer_id text,
     CONSTRAINT stripe_events_state CHECK ((state = ANY (ARRAY['received'::text, 'handled'::text, 'ignored'::text, 'failed'::text])))
+);
+
+CREATE TABLE public.stripe_mode (
+    is_only boolean DEFAULT true NOT NULL,
+    livemode boolean NOT NULL,
+    decided_at timestamp with time zone NOT NULL,
+    CONSTRAINT stripe_mode_is_only CHECK (is_only)
+);
+
+CREATE TABLE public.subscription_periods (
+    user_id uuid NOT NULL,
+    subscription_id text NOT NULL,
+    starts_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    plan_key text NOT NULL,
+    first_cycle integer NOT NULL,
+    cycles_count integer NOT NULL,
+    invoice_id text NOT NULL,
+    payment_id text NOT NULL,
+    amount_paid_cents bigint NOT NULL,
+    currency text NOT NULL,
+    paid_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT subscription_periods_has_cycles CHECK ((cycles_count > 0)),
+    CONSTRAINT subscription_periods_paid_not_negative CHECK ((amount_paid_cents >= 0)),
+    CONSTRAINT subscription_periods_span_positive CHECK ((starts_at < ends_at))
+);
+
+CREATE TABLE public.subscription_states (
+    subscription_id text NOT NULL,
+    at timestamp with time zone NOT NULL,
+    told_by text NOT NULL,
+    user_id uuid,
+    status text,
+    stripe_status text,
+    plan_key text,
+    is_trial boolean NOT NULL,
+    trial_starts_at timestamp with time zone,
+    trial_ends_at timestamp with time zone,
+    cancel_at timestamp with time zone,
+    occurred_at timestamp with time zone,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT subscription_states_status CHECK ((status = ANY (ARRAY['active'::text, 'past_due'::text, 'paused'::text, 'canceled'::text])))
 );
 
 CREATE TABLE public.till_migrations (
@@ -127,10 +852,13 @@ CREATE TABLE public.token_accounts (
     low_balance_threshold bigint,
     frozen_at timestamp with time zone,
     created_at timestamp with time zone NOT NULL,
+    frozen_for text,
     CONSTRAINT token_accounts_balance_covered CHECK ((balance >= (- debt))),
     CONSTRAINT token_accounts_debt_is_negative_balance CHECK (((debt = 0) OR (balance = (- debt)))),
     CONSTRAINT token_accounts_debt_not_negative CHECK ((debt >= 0)),
     CONSTRAINT token_accounts_external_id_length CHECK (((length(external_id) >= 1) AND (length(external_id) <= 255))),
+    CONSTRAINT token_accounts_frozen_for CHECK ((frozen_for = ANY (ARRAY['admin'::text, 'dispute'::text]))),
+    CONSTRAINT token_accounts_frozen_for_a_reason CHECK (((frozen_at IS NULL) = (frozen_for IS NULL))),
     CONSTRAINT token_accounts_overdraft_limit_not_negative CHECK ((overdraft_limit >= 0)),
     CONSTRAINT token_accounts_seq_not_negative CHECK ((seq >= 0))
 )
@@ -365,6 +1093,14 @@ CREATE TABLE public.token_subscriptions (
     stripe_customer_id text,
     created_at timestamp with time zone NOT NULL,
     updated_at timestamp with time zone NOT NULL,
+    stripe_status text,
+    status_at timestamp with time zone,
+    paid_until timestamp with time zone,
+    trial_starts_at timestamp with time zone,
+    trial_ends_at timestamp with time zone,
+    cancel_at timestamp with time zone,
+    announced_plan_key text,
+    revision bigint DEFAULT 0 NOT NULL,
     CONSTRAINT token_subscriptions_billed_by CHECK ((billed_by = ANY (ARRAY['stripe'::text, 'clock'::text]))),
     CONSTRAINT token_subscriptions_status CHECK ((status = ANY (ARRAY['active'::text, 'past_due'::text, 'paused'::text, 'canceled'::text])))
 );
@@ -388,12 +1124,68 @@ CREATE VIEW public.user_profiles AS
     lifetime_cost AS vibe_assistant_total_cost
    FROM public.token_accounts a;
 
+CREATE TABLE till_jobs.procrastinate_events (
+    id bigint NOT NULL,
+    job_id bigint NOT NULL,
+    type till_jobs.procrastinate_job_event_type,
+    at timestamp with time zone DEFAULT now()
+);
+
+CREATE SEQUENCE till_jobs.procrastinate_events_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE till_jobs.procrastinate_events_id_seq OWNED BY till_jobs.procrastinate_events.id;
+
+CREATE SEQUENCE till_jobs.procrastinate_jobs_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE till_jobs.procrastinate_jobs_id_seq OWNED BY till_jobs.procrastinate_jobs.id;
+
+CREATE TABLE till_jobs.procrastinate_periodic_defers (
+    id bigint NOT NULL,
+    task_name character varying(128) NOT NULL,
+    defer_timestamp bigint,
+    job_id bigint,
+    periodic_id character varying(128) DEFAULT ''::character varying NOT NULL
+);
+
+CREATE SEQUENCE till_jobs.procrastinate_periodic_defers_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+ALTER SEQUENCE till_jobs.procrastinate_periodic_defers_id_seq OWNED BY till_jobs.procrastinate_periodic_defers.id;
+
+CREATE TABLE till_jobs.procrastinate_workers (
+    id bigint NOT NULL,
+    last_heartbeat timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE till_jobs.procrastinate_workers ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME till_jobs.procrastinate_workers_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE VIEW unified.token_transactions AS
  SELECT token_transactions.user_id,
     token_transactions.seq,
         CASE
             WHEN (token_transactions.transaction_type = 'purchase'::text) THEN 'token_pack_purchase'::text
-            WHEN (token_transactions.transaction_type = 'expiration'::text) THEN 'expiration'::text
+            WHEN (token_transactions.transaction_type = ANY (ARRAY['expiration'::text, 'refund'::text])) THEN token_transactions.transaction_type
             WHEN (token_transactions.token_amount < 0) THEN 'admin_deduct'::text
             WHEN (token_transactions.source = 'subscription'::text) THEN 'subscription_grant'::text
             WHEN (token_transactions.source = 'trial'::text) THEN 'trial_grant'::text
@@ -433,7 +1225,7 @@ UNION ALL
     token_transactions.seq,
         CASE
             WHEN (token_transactions.transaction_type = 'purchase'::text) THEN 'token_pack_purchase'::text
-            WHEN (token_transactions.transaction_type = 'expiration'::text) THEN 'expiration'::text
+            WHEN (token_transactions.transaction_type = ANY (ARRAY['expiration'::text, 'refund'::text])) THEN token_transactions.transaction_type
             WHEN (token_transactions.token_amount < 0) THEN 'admin_deduct'::text
             WHEN (token_transactions.source = 'subscription'::text) THEN 'subscription_grant'::text
             WHEN (token_transactions.source = 'trial'::text) THEN 'trial_grant'::text
@@ -464,20 +1256,71 @@ UNION ALL
     token_drips.created_at
    FROM public.token_drips;
 
+ALTER TABLE ONLY till_jobs.procrastinate_events ALTER COLUMN id SET DEFAULT nextval('till_jobs.procrastinate_events_id_seq'::regclass);
+
+ALTER TABLE ONLY till_jobs.procrastinate_jobs ALTER COLUMN id SET DEFAULT nextval('till_jobs.procrastinate_jobs_id_seq'::regclass);
+
+ALTER TABLE ONLY till_jobs.procrastinate_periodic_defers ALTER COLUMN id SET DEFAULT nextval('till_jobs.procrastinate_periodic_defers_id_seq'::regclass);
+
 ALTER TABLE ONLY public.ai_actions
     ADD CONSTRAINT ai_actions_pkey PRIMARY KEY (action_type);
 
 ALTER TABLE ONLY public.audit_log
     ADD CONSTRAINT audit_log_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.catalog_packs
+    ADD CONSTRAINT catalog_packs_pkey PRIMARY KEY (key, version);
+
+ALTER TABLE ONLY public.catalog_plans
+    ADD CONSTRAINT catalog_plans_pkey PRIMARY KEY (key, version);
+
+ALTER TABLE ONLY public.catalog_revisions
+    ADD CONSTRAINT catalog_revisions_pkey PRIMARY KEY (revision);
+
+ALTER TABLE ONLY public.catalog_trials
+    ADD CONSTRAINT catalog_trials_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.checkouts
+    ADD CONSTRAINT checkouts_pkey PRIMARY KEY (checkout_id, user_id);
+
+ALTER TABLE ONLY public.findings
+    ADD CONSTRAINT findings_once UNIQUE (kind, subject);
+
+ALTER TABLE ONLY public.findings
+    ADD CONSTRAINT findings_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY public.job_runs
+    ADD CONSTRAINT job_runs_pkey PRIMARY KEY (job);
+
+ALTER TABLE ONLY public.payment_disputes
+    ADD CONSTRAINT payment_disputes_pkey PRIMARY KEY (dispute_id);
+
+ALTER TABLE ONLY public.payment_links
+    ADD CONSTRAINT payment_links_pkey PRIMARY KEY (name, other);
+
+ALTER TABLE ONLY public.payment_refunds
+    ADD CONSTRAINT payment_refunds_pkey PRIMARY KEY (refund_id);
+
 ALTER TABLE ONLY public.payments
-    ADD CONSTRAINT payments_pkey PRIMARY KEY (user_id, payment_id);
+    ADD CONSTRAINT payments_pkey PRIMARY KEY (payment_id);
 
 ALTER TABLE ONLY public.stripe_customers
     ADD CONSTRAINT stripe_customers_pkey PRIMARY KEY (customer_id);
 
 ALTER TABLE ONLY public.stripe_events
     ADD CONSTRAINT stripe_events_pkey PRIMARY KEY (event_id);
+
+ALTER TABLE ONLY public.stripe_mode
+    ADD CONSTRAINT stripe_mode_pkey PRIMARY KEY (is_only);
+
+ALTER TABLE ONLY public.subscription_periods
+    ADD CONSTRAINT subscription_periods_cycle_once UNIQUE (user_id, subscription_id, first_cycle);
+
+ALTER TABLE ONLY public.subscription_periods
+    ADD CONSTRAINT subscription_periods_pkey PRIMARY KEY (user_id, subscription_id, starts_at);
+
+ALTER TABLE ONLY public.subscription_states
+    ADD CONSTRAINT subscription_states_pkey PRIMARY KEY (subscription_id, at, told_by);
 
 ALTER TABLE ONLY public.till_migrations
     ADD CONSTRAINT till_migrations_pkey PRIMARY KEY (number);
@@ -512,17 +1355,101 @@ ALTER TABLE ONLY public.token_usage
 ALTER TABLE ONLY public.usage_keys
     ADD CONSTRAINT usage_keys_pkey PRIMARY KEY (key, user_id);
 
+ALTER TABLE ONLY till_jobs.procrastinate_events
+    ADD CONSTRAINT procrastinate_events_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY till_jobs.procrastinate_jobs
+    ADD CONSTRAINT procrastinate_jobs_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY till_jobs.procrastinate_periodic_defers
+    ADD CONSTRAINT procrastinate_periodic_defers_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY till_jobs.procrastinate_periodic_defers
+    ADD CONSTRAINT procrastinate_periodic_defers_unique UNIQUE (task_name, periodic_id, defer_timestamp);
+
+ALTER TABLE ONLY till_jobs.procrastinate_workers
+    ADD CONSTRAINT procrastinate_workers_pkey PRIMARY KEY (id);
+
+CREATE INDEX checkouts_session_id_idx ON public.checkouts USING btree (session_id);
+
+CREATE INDEX checkouts_user_id_idx ON public.checkouts USING btree (user_id);
+
+CREATE INDEX findings_open_idx ON public.findings USING btree (created_at) WHERE (closed_at IS NULL);
+
+CREATE INDEX payment_disputes_payment_id_idx ON public.payment_disputes USING btree (payment_id);
+
+CREATE INDEX payment_refunds_payment_id_idx ON public.payment_refunds USING btree (payment_id);
+
+CREATE INDEX payments_invoice_id_idx ON public.payments USING btree (invoice_id);
+
+CREATE INDEX payments_unsettled_idx ON public.payments USING btree (payment_id) WHERE (revision > settled_revision);
+
+CREATE INDEX payments_user_id_idx ON public.payments USING btree (user_id);
+
+CREATE INDEX stripe_customers_user_id_idx ON public.stripe_customers USING btree (user_id);
+
+CREATE INDEX stripe_events_customer_id_idx ON public.stripe_events USING btree (customer_id, received_at);
+
+CREATE INDEX stripe_events_next_attempt_at_idx ON public.stripe_events USING btree (next_attempt_at) WHERE (state = 'failed'::text);
+
 CREATE INDEX stripe_events_open_idx ON public.stripe_events USING btree (received_at) WHERE (state = ANY (ARRAY['received'::text, 'failed'::text]));
+
+CREATE INDEX stripe_events_received_at_idx ON public.stripe_events USING btree (received_at);
+
+CREATE INDEX stripe_events_user_id_idx ON public.stripe_events USING btree (user_id, received_at) WHERE (user_id IS NOT NULL);
 
 CREATE INDEX token_holds_user_id_expires_at_idx ON public.token_holds USING btree (user_id, expires_at);
 
-CREATE INDEX token_subscriptions_due_idx ON public.token_subscriptions USING btree (next_drip_at) WHERE (billed_by = 'clock'::text);
+CREATE INDEX token_lots_expires_at_idx ON public.token_lots USING btree (expires_at, user_id) WHERE (expires_at IS NOT NULL);
+
+CREATE INDEX token_subscriptions_due_idx ON public.token_subscriptions USING btree (next_drip_at) WHERE (next_drip_at IS NOT NULL);
 
 CREATE INDEX token_subscriptions_subscription_idx ON public.token_subscriptions USING btree (subscription_id);
 
 CREATE INDEX token_usage_created_at_idx ON ONLY public.token_usage USING brin (created_at);
 
 CREATE INDEX usage_keys_created_at_idx ON public.usage_keys USING brin (created_at);
+
+CREATE INDEX idx_procrastinate_jobs_worker_not_null ON till_jobs.procrastinate_jobs USING btree (worker_id) WHERE ((worker_id IS NOT NULL) AND (status = 'doing'::till_jobs.procrastinate_job_status));
+
+CREATE INDEX idx_procrastinate_workers_last_heartbeat ON till_jobs.procrastinate_workers USING btree (last_heartbeat);
+
+CREATE INDEX procrastinate_events_job_id_fkey_v1 ON till_jobs.procrastinate_events USING btree (job_id);
+
+CREATE INDEX procrastinate_jobs_id_lock_idx_v1 ON till_jobs.procrastinate_jobs USING btree (id, lock) WHERE (status = ANY (ARRAY['todo'::till_jobs.procrastinate_job_status, 'doing'::till_jobs.procrastinate_job_status]));
+
+CREATE UNIQUE INDEX procrastinate_jobs_lock_idx_v1 ON till_jobs.procrastinate_jobs USING btree (lock) WHERE (status = 'doing'::till_jobs.procrastinate_job_status);
+
+CREATE INDEX procrastinate_jobs_priority_idx_v1 ON till_jobs.procrastinate_jobs USING btree (priority DESC, id) WHERE (status = 'todo'::till_jobs.procrastinate_job_status);
+
+CREATE INDEX procrastinate_jobs_queue_name_idx_v1 ON till_jobs.procrastinate_jobs USING btree (queue_name);
+
+CREATE UNIQUE INDEX procrastinate_jobs_queueing_lock_idx_v1 ON till_jobs.procrastinate_jobs USING btree (queueing_lock) WHERE (status = 'todo'::till_jobs.procrastinate_job_status);
+
+CREATE INDEX procrastinate_periodic_defers_job_id_fkey_v1 ON till_jobs.procrastinate_periodic_defers USING btree (job_id);
+
+CREATE TRIGGER procrastinate_jobs_notify_queue_job_aborted_v1 AFTER UPDATE OF abort_requested ON till_jobs.procrastinate_jobs FOR EACH ROW WHEN (((old.abort_requested = false) AND (new.abort_requested = true) AND (new.status = 'doing'::till_jobs.procrastinate_job_status))) EXECUTE FUNCTION till_jobs.procrastinate_notify_queue_abort_job_v1();
+
+CREATE TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1 AFTER INSERT ON till_jobs.procrastinate_jobs FOR EACH ROW WHEN ((new.status = 'todo'::till_jobs.procrastinate_job_status)) EXECUTE FUNCTION till_jobs.procrastinate_notify_queue_job_inserted_v1();
+
+CREATE TRIGGER procrastinate_trigger_abort_requested_events_v1 AFTER UPDATE OF abort_requested ON till_jobs.procrastinate_jobs FOR EACH ROW WHEN ((new.abort_requested = true)) EXECUTE FUNCTION till_jobs.procrastinate_trigger_abort_requested_events_procedure_v1();
+
+CREATE TRIGGER procrastinate_trigger_delete_jobs_v1 BEFORE DELETE ON till_jobs.procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION till_jobs.procrastinate_unlink_periodic_defers_v1();
+
+CREATE TRIGGER procrastinate_trigger_scheduled_events_v1 AFTER INSERT OR UPDATE ON till_jobs.procrastinate_jobs FOR EACH ROW WHEN (((new.scheduled_at IS NOT NULL) AND (new.status = 'todo'::till_jobs.procrastinate_job_status))) EXECUTE FUNCTION till_jobs.procrastinate_trigger_function_scheduled_events_v1();
+
+CREATE TRIGGER procrastinate_trigger_status_events_insert_v1 AFTER INSERT ON till_jobs.procrastinate_jobs FOR EACH ROW WHEN ((new.status = 'todo'::till_jobs.procrastinate_job_status)) EXECUTE FUNCTION till_jobs.procrastinate_trigger_function_status_events_insert_v1();
+
+CREATE TRIGGER procrastinate_trigger_status_events_update_v1 AFTER UPDATE OF status ON till_jobs.procrastinate_jobs FOR EACH ROW EXECUTE FUNCTION till_jobs.procrastinate_trigger_function_status_events_update_v1();
+
+ALTER TABLE ONLY public.catalog_packs
+    ADD CONSTRAINT catalog_packs_version_fkey FOREIGN KEY (version) REFERENCES public.catalog_revisions(revision);
+
+ALTER TABLE ONLY public.catalog_plans
+    ADD CONSTRAINT catalog_plans_version_fkey FOREIGN KEY (version) REFERENCES public.catalog_revisions(revision);
+
+ALTER TABLE ONLY public.catalog_trials
+    ADD CONSTRAINT catalog_trials_version_fkey FOREIGN KEY (version) REFERENCES public.catalog_revisions(revision);
 
 ALTER TABLE ONLY public.token_drips
     ADD CONSTRAINT token_drips_account_fkey FOREIGN KEY (user_id) REFERENCES public.token_accounts(user_id);
@@ -533,7 +1460,18 @@ ALTER TABLE ONLY public.token_lots
 ALTER TABLE ONLY public.token_transactions
     ADD CONSTRAINT token_transactions_account_fkey FOREIGN KEY (user_id) REFERENCES public.token_accounts(user_id);
 
+ALTER TABLE ONLY till_jobs.procrastinate_events
+    ADD CONSTRAINT procrastinate_events_job_id_fkey FOREIGN KEY (job_id) REFERENCES till_jobs.procrastinate_jobs(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY till_jobs.procrastinate_jobs
+    ADD CONSTRAINT procrastinate_jobs_worker_id_fkey FOREIGN KEY (worker_id) REFERENCES till_jobs.procrastinate_workers(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY till_jobs.procrastinate_periodic_defers
+    ADD CONSTRAINT procrastinate_periodic_defers_job_id_fkey FOREIGN KEY (job_id) REFERENCES till_jobs.procrastinate_jobs(id);
+
 GRANT ALL ON SCHEMA public TO till_owner;
+
+GRANT USAGE ON SCHEMA till_jobs TO till_service;
 
 GRANT USAGE ON SCHEMA unified TO till_service;
 
@@ -541,15 +1479,43 @@ REVOKE ALL ON FUNCTION public.till_make_usage_partition(a_day date) FROM PUBLIC;
 
 GRANT ALL ON FUNCTION public.till_make_usage_partition(a_day date) TO till_service;
 
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE till_jobs.procrastinate_jobs TO till_service;
+
 GRANT SELECT,INSERT,UPDATE ON TABLE public.ai_actions TO till_service;
 
 GRANT SELECT,INSERT ON TABLE public.audit_log TO till_service;
+
+GRANT SELECT,INSERT ON TABLE public.catalog_packs TO till_service;
+
+GRANT SELECT,INSERT ON TABLE public.catalog_plans TO till_service;
+
+GRANT SELECT,INSERT ON TABLE public.catalog_revisions TO till_service;
+
+GRANT SELECT,INSERT ON TABLE public.catalog_trials TO till_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.checkouts TO till_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.findings TO till_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.job_runs TO till_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.payment_disputes TO till_service;
+
+GRANT SELECT,INSERT ON TABLE public.payment_links TO till_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.payment_refunds TO till_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.payments TO till_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.stripe_customers TO till_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.stripe_events TO till_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.stripe_mode TO till_service;
+
+GRANT SELECT,INSERT ON TABLE public.subscription_periods TO till_service;
+
+GRANT SELECT,INSERT ON TABLE public.subscription_states TO till_service;
 
 GRANT SELECT ON TABLE public.till_migrations TO till_service;
 
@@ -576,6 +1542,20 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.token_subscriptions TO till_service;
 GRANT SELECT,INSERT,DELETE ON TABLE public.usage_keys TO till_service;
 
 GRANT SELECT ON TABLE public.user_profiles TO till_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE till_jobs.procrastinate_events TO till_service;
+
+GRANT USAGE ON SEQUENCE till_jobs.procrastinate_events_id_seq TO till_service;
+
+GRANT USAGE ON SEQUENCE till_jobs.procrastinate_jobs_id_seq TO till_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE till_jobs.procrastinate_periodic_defers TO till_service;
+
+GRANT USAGE ON SEQUENCE till_jobs.procrastinate_periodic_defers_id_seq TO till_service;
+
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE till_jobs.procrastinate_workers TO till_service;
+
+GRANT USAGE ON SEQUENCE till_jobs.procrastinate_workers_id_seq TO till_service;
 
 GRANT SELECT ON TABLE unified.token_transactions TO till_service;
 

@@ -1,155 +1,29 @@
-"""Till: the object that users of the library hold.
+"""What moves tokens: grants, purchases, drips, deductions, spends and holds."""
 
-    till = Till.connect()
-    till.grant_tokens("alice", 10_000, reason="welcome")
-    till.spend("alice", 250, "chat_conversation")
-    till.balance("alice").available
-
-Every method blocks until its answer is committed, and may be called from any thread. Writes take an
-`idempotency_key`: repeated with the same key and the same request, they happen once and answer the same. From async
-code, build a command and await it:
-
-    receipt = await till.submit(till.asking.spend("alice", 250, "chat_conversation"))
-
-A user is named by a UUID or by any text of up to 255 characters. Tokens are whole numbers; times are aware.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
-from types import TracebackType
-from typing import Any, Literal, Self, overload
-from uuid import UUID
-
-from psycopg import Connection
-from psycopg.rows import TupleRow
-from psycopg_pool import ConnectionPool
+from typing import Any, Literal
 
 from tokentill.core import checks
-from tokentill.core.catalog import EXAMPLE, Catalog
-from tokentill.core.commands import HoldCommand, RowCommand
-from tokentill.core.companions import Audited, Companion, ProfileSeen
+from tokentill.core.commands import Grant
+from tokentill.core.companions import Companion, PaymentSeen
 from tokentill.core.drips import Subscription
 from tokentill.core.holds import TTL_DEFAULT, HoldReceipt
-from tokentill.core.lots import Lot
-from tokentill.core.pricing import AiAction
 from tokentill.core.users import User
-from tokentill.engine import Answer, Engine
-from tokentill.errors import AccountNotFound, HoldNotFound, UnknownPlan
-from tokentill.ids import Uuid7s, utc_now
-from tokentill.services import dripping, explaining, receiving, reconciling
-from tokentill.services.asking import Asking, Ttl, WhichHold, Who, hold_of, signed
-from tokentill.services.context import Context
+from tokentill.errors import Unavailable, UnknownPlan
+from tokentill.services import (
+    dripping,
+    reversing,
+)
+from tokentill.services.asking import Ttl, WhichHold, Who, signed
 from tokentill.services.dripping import DripRun
-from tokentill.services.explaining import Explanation
-from tokentill.services.reconciling import Proof
-from tokentill.settings import Settings
-from tokentill.store import actions, db, embedded, holds, migrate, reports
-from tokentill.store.inbox import InboxEvent
 from tokentill.store.journal import Receipt
-from tokentill.store.reports import BalanceReport, Entry
+from tokentill.till.base import Base
 
 
-class Till:
-    """Sells, grants and drips tokens, spends them, and explains every one. Use `Till.connect()`."""
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        catalog: Catalog = EXAMPLE,
-        clock: Callable[[], datetime] = utc_now,
-        new_id: Callable[[], UUID] | None = None,
-        allow_unsafe: bool = False,
-        engine_of: Callable[..., Engine] = Engine,
-        on_close: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Open a till on a migrated database. `clock` and `new_id` (UUIDv7s) are where time and ids come from.
-
-        `engine_of` makes the engine: a `RoutedEngine` where this till is one worker's of several.
-
-        Raises: DatabaseUnavailable, SchemaMissing, SchemaNewer, UnsafePostgres.
-        """
-        self.url = url
-        self.clock = clock
-        self.catalog = catalog
-        new_id = new_id or Uuid7s()
-        with db.connect(url) as conn:
-            migrate.require_current(conn)
-            db.require_safe(conn, allow_unsafe=allow_unsafe)
-            self._actions: Mapping[str, AiAction] = actions.load(conn)
-        self._on_close = on_close
-        pool: ConnectionPool[Connection[TupleRow]] = db.pool(url)
-        engine = engine_of(lambda: db.connect_lane(url), clock=clock, new_id=new_id)
-        self.context = Context(engine=engine, pool=pool, catalog=catalog, clock=clock, new_id=new_id)
-        self.asking = Asking(
-            catalog=catalog,
-            actions=self._actions_in_force,
-            new_id=new_id,
-            clock=clock,
-            action_of_hold=lambda user, hold_id: self.find_hold(user, hold_id).action_type,
-        )
-
-    @classmethod
-    def connect(
-        cls,
-        url: str | None = None,
-        *,
-        settings: Settings | None = None,
-        catalog: Catalog = EXAMPLE,
-        clock: Callable[[], datetime] = utc_now,
-        new_id: Callable[[], UUID] | None = None,
-        engine_of: Callable[..., Engine] = Engine,
-    ) -> Self:
-        """Open the till at `url`, else at TILL_DATABASE_URL, else on the embedded PostgreSQL, which is started.
-
-        The embedded database is migrated on the way; any other must have been (`till migrate`).
-
-        Raises: EmbeddedPostgresError and what `Till` raises.
-        """
-        settings = settings or Settings.read()
-        url = url or settings.database_url
-        if url is not None:
-            is_unsafe = settings.allow_unsafe_postgres
-            return cls(url, catalog=catalog, clock=clock, new_id=new_id, allow_unsafe=is_unsafe, engine_of=engine_of)
-        server = embedded.start(settings.home, bin_dir=settings.pg_bin)
-        try:
-            migrate.migrate(server.url)
-            return cls(
-                server.url, catalog=catalog, clock=clock, new_id=new_id, engine_of=engine_of, on_close=server.close
-            )  # fmt: skip
-        except BaseException:
-            server.close()
-            raise
-
-    def close(self) -> None:
-        """Finish what was asked, then let go of the database. Idempotent."""
-        self.context.engine.close()
-        self.context.pool.close()
-        self._on_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    # -- writing ------------------------------------------------------------------------------------------------------
-
-    @overload
-    def submit(self, command: RowCommand, *, companions: tuple[Companion, ...] = ()) -> Answer[Receipt | None]: ...
-
-    @overload
-    def submit(self, command: HoldCommand, *, companions: tuple[Companion, ...] = ()) -> Answer[HoldReceipt]: ...
-
-    def submit(self, command: Any, *, companions: tuple[Companion, ...] = ()) -> Answer[Any]:
-        """Ask for a command that `asking` built; the answer can be awaited, or blocked on with `.result()`."""
-        return self.context.engine.submit(command, companions=companions)
-
-    def submit_many(self, commands: Sequence[RowCommand]) -> list[Answer[Receipt | None]]:
-        """Ask for many commands at once, in this order; each has its own answer, Overloaded if it must be."""
-        return self.context.engine.submit_many(commands)
+class Tokens(Base):
+    """Gives, takes and spends tokens."""
 
     def grant_tokens(
         self,
@@ -219,7 +93,12 @@ class Till:
             payment_intent_id=payment_intent_id, session_id=session_id, metadata=metadata,
             idempotency_key=idempotency_key,
         )  # fmt: skip
-        return self._carry_out(command)
+        receipt = self._carry_out(command, *_payment_of(command, self.clock()))
+        if command.paid is not None and command.paid.payment_id is not None:
+            # Its refund may have come first. The purchase is in the books: an outage now is `settle_due`'s to mend.
+            with suppress(Unavailable):
+                reversing.settle_known(self.context, command.paid.payment_id)
+        return receipt
 
     def grant_annual_tokens(
         self, user: Who, subscription_id: str, *, plan: str | None = None, cycle_number: int | None = None
@@ -365,80 +244,6 @@ class Till:
         """Write off what is due in one account. Reads need no sweep: they never show what is due."""
         return dripping.sweep(self.context, User.of(user), at=self.clock())
 
-    def receive_stripe_event(self, payload: Mapping[str, object]) -> InboxEvent:
-        """Store a Stripe event whose signature was checked, and act on it once. Raises: MalformedBody, Unavailable."""
-        return receiving.receive(self.context, payload)
-
-    # -- reading ------------------------------------------------------------------------------------------------------
-
-    def balance(self, user: Who) -> BalanceReport:
-        """Return what the account holds now: what is due is not shown. Raises: AccountNotFound."""
-        who = User.of(user)
-        with self.context.connection() as conn:
-            report = reports.balance(conn, who.user_id, at=self.clock())
-        if report is None:
-            raise AccountNotFound(f"{who.name} has no account.", user_id=who.name)
-        return report
-
-    def lots(self, user: Who) -> list[Lot]:
-        """Return the lots that have tokens left, first to burn first."""
-        with self.context.connection() as conn:
-            return reports.open_lots(conn, User.of(user).user_id, at=self.clock())
-
-    def holds(self, user: Who, *, include_closed: bool = False) -> list[HoldReceipt]:
-        """Return the account's open holds, or all of them, oldest first. Raises: AccountNotFound."""
-        report = self.balance(user)
-        with self.context.connection() as conn:
-            who = User(report.user_id, report.external_id)
-            return holds.listed(conn, who, at=self.clock(), include_closed=include_closed)
-
-    def find_hold(self, user: Who, hold_id: WhichHold) -> HoldReceipt:
-        """Return one hold as it is now, open or not. Raises: HoldNotFound."""
-        who = User.of(user)
-        held = hold_of(who, hold_id)
-        with self.context.connection() as conn:
-            found = holds.one(conn, who.user_id, held, at=self.clock())
-        if found is None:
-            raise HoldNotFound(f"{who.name} has no hold {held}.", hold_id=str(held))
-        return found
-
-    def history(self, user: Who, *, limit: int = 50, before_seq: int | None = None) -> list[Entry]:
-        """Return the latest journal rows, newest first; pass the last one's seq to go on. Raises: AccountNotFound."""
-        self.balance(user)
-        limit = checks.whole(limit, "limit", maximum=10_000)
-        with self.context.connection() as conn:
-            return reports.history(conn, User.of(user).user_id, limit=limit, before_seq=before_seq)
-
-    def explain(self, user: Who, *, at: datetime | None = None) -> Explanation:
-        """Explain the balance, now or as it was at `at`: each lot, what drew on it, and the debt.
-
-        Raises: AccountNotFound.
-        """
-        self.balance(user)
-        with self.context.connection() as conn:
-            return explaining.explain(conn, User.of(user).user_id, at=at, now=self.clock())
-
-    def reconcile(self, *, on_progress: Callable[[int, int], None] = lambda done, total: None) -> Proof:
-        """Prove laws 1, 2 and 7 over every account, and 3 for holds. Changes nothing."""
-        with self.context.connection() as conn:
-            return reconciling.reconcile(conn, on_progress=on_progress)
-
-    # -- within ------------------------------------------------------------------------------------------------------
-
-    def _carry_out(self, command: RowCommand, *beside: Companion) -> Receipt:
-        self._require_other_thread()
-        receipt = self.submit(command, companions=beside).result()
-        assert receipt is not None, command
-        return receipt
-
-    def _about_hold(self, command: HoldCommand) -> HoldReceipt:
-        self._require_other_thread()
-        return self.submit(command).result()
-
-    def _require_other_thread(self) -> None:
-        if self.context.engine.is_own_thread:
-            raise RuntimeError("A callback of an answer cannot wait for another one: use submit(), or another thread.")
-
     def _give_cycle(
         self,
         user: Who,
@@ -453,10 +258,11 @@ class Till:
         if number is not None:
             number = checks.whole(number, "cycle_number", maximum=10_000)
         known = dripping.known(self.context, who, checked_id)
+        catalog = self.catalog
         if plan is not None or known is None:
-            sold = self.catalog.plan(plan) if plan is not None else self.catalog.only_plan(kind)
+            sold = catalog.plan(plan) if plan is not None else catalog.only_plan(kind)
         else:
-            sold = self.catalog.plan(known.plan_key)
+            sold = catalog.plan(known.plan_key)
         if sold.kind != kind:
             raise UnknownPlan(f"{sold.key!r} is of kind {sold.kind}; this gives tokens of kind {kind}.", plan=sold.key)
         billed_by = "clock" if driven_by == "clock" else "stripe" if driven_by or known is None else known.billed_by
@@ -466,18 +272,15 @@ class Till:
         )  # fmt: skip
         return dripping.give_cycle(self.context, who, wanted, sold, cycle_number=number, at=now)
 
-    def _profile(self, email: str | None) -> tuple[Companion, ...]:
-        checked = checks.text_or_none(email, "email", length_max=320)
-        return (ProfileSeen(email=checked),) if checked else ()
 
-    def _audited(self, act: str, actor: str | None, reason: str | None, tokens: int) -> tuple[Companion, ...]:
-        if actor is None:
-            return ()
-        detail = {"tokens": tokens, "reason": reason}
-        return (Audited(id=self.context.new_id(), actor=actor, act=act, detail=detail),)
-
-    def _actions_in_force(self, afresh: bool) -> Mapping[str, AiAction]:
-        if afresh:
-            with self.context.connection() as conn:
-                self._actions = actions.load(conn)
-        return self._actions
+def _payment_of(grant: Grant, at: datetime) -> tuple[Companion, ...]:
+    """What the money side must know of a purchase that a caller records, so that its refund finds it."""
+    paid = grant.paid
+    if paid is None or paid.payment_id is None:
+        return ()
+    return (
+        PaymentSeen(
+            payment_id=paid.payment_id, amount_cents=paid.amount_cents, currency=paid.currency,
+            session_id=paid.session_id, paid_at=at,
+        ),
+    )  # fmt: skip
