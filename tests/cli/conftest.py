@@ -30,7 +30,10 @@ Run = Callable[..., Ran]
 @pytest.fixture
 def bare(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """`till` where no database is named."""
-    for name in ("TILL_DATABASE_URL", "TILL_ADMIN_KEY", "TILL_STRIPE_WEBHOOK_SECRET", "TILL_ALLOW_UNSAFE_POSTGRES"):
+    for name in (
+        "TILL_DATABASE_URL", "TILL_ADMIN_KEY", "TILL_STRIPE_WEBHOOK_SECRET", "TILL_STRIPE_MODE",
+        "TILL_ALLOW_UNSAFE_POSTGRES", "TILL_STRIPE_API_KEY", "TILL_STRIPE_API_BASE",
+    ):  # fmt: skip
         monkeypatch.delenv(name, raising=False)
 
     def call(*args: object) -> Ran:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import httpx2
@@ -16,7 +17,9 @@ import pytest
 import tokentill
 from tests.cli.conftest import Run
 from tests.http.conftest import row_counts
+from tokentill import Till
 from tokentill.cli.doctor import masked
+from tokentill.settings import Settings
 
 MANY = ("balance", "ann"), ("grant", "ann", "5"), ("reconcile",), ("stripe", "replay", "."), ("drip", "--due")
 
@@ -111,6 +114,7 @@ def test_wrong_books_are_shown(till: Run, database: str) -> None:
 def test_the_doctor_finds_a_healthy_till_well(till: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TILL_ADMIN_KEY", "a-secret-admin-key-xyz")
     monkeypatch.setenv("TILL_STRIPE_WEBHOOK_SECRET", "whsec_hidden,whsec_other")
+    monkeypatch.setenv("TILL_STRIPE_API_KEY", "sk_test_hidden")
     till("grant", "ann", 10)
 
     shown, found = till("doctor"), till("doctor", "--json")
@@ -120,9 +124,11 @@ def test_the_doctor_finds_a_healthy_till_well(till: Run, monkeypatch: pytest.Mon
     assert found.json["is_well"] is True
     states = {check["name"]: check["state"] for check in found.json["checks"]}
     assert set(states) == {
-        "database setting", "admin key", "webhook secret", "database", "durability", "schema", "Stripe inbox", "books",
+        "database setting", "admin key", "webhook secret", "Stripe API key", "database", "durability", "schema",
+        "Stripe inbox", "Stripe mode", "findings", "jobs", "books",
     }  # fmt: skip
-    assert states["books"] == "green" and states["schema"] == "green"
+    assert states["books"] == states["schema"] == states["Stripe API key"] == "green"
+    assert "test, by the settings" in shown.out  # The key says so: TILL_STRIPE_MODE is not set.
 
 
 def test_the_doctor_reads_bad_settings(bare: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,6 +138,24 @@ def test_the_doctor_reads_bad_settings(bare: Run, monkeypatch: pytest.MonkeyPatc
 
     assert ran.status == 1
     assert "TILL_ADMIN_KEY" in ran.json["checks"][0]["found"] and "short" not in ran.out.replace("shorter", "")
+
+
+@pytest.mark.parametrize("hours", ["23", "0", "-72", "72.5", "three days", "1e3", "9999999"])
+def test_keys_of_usage_cannot_be_kept_for_less_than_a_day(
+    till: Run, monkeypatch: pytest.MonkeyPatch, hours: str
+) -> None:
+    monkeypatch.setenv("TILL_USAGE_KEY_HOURS", hours)
+
+    ran = till("worker", "--once")
+
+    assert (ran.status, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert "TILL_USAGE_KEY_HOURS is a whole number of hours, at least 24" in ran.err
+
+
+def test_keys_of_usage_are_kept_as_the_setting_says(database: str) -> None:
+    for environ, hours in (({}, 72), ({"TILL_USAGE_KEY_HOURS": "24"}, 24), ({"TILL_USAGE_KEY_HOURS": ""}, 72)):
+        with Till.connect(settings=Settings.read({"TILL_DATABASE_URL": database, **environ})) as opened:
+            assert opened.context.usage_keys_kept == timedelta(hours=hours)
 
 
 @pytest.mark.parametrize(

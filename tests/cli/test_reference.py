@@ -27,7 +27,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
         name, command = waiting.pop()
         if below := getattr(command, "commands", None):
             waiting += [(f"{name} {word}", each) for word, each in below.items()]
-        else:
+        if not below or (getattr(command, "invoke_without_command", False) and name != "till"):
             options = [option for param in command.params for option in (*param.opts, *param.secondary_opts)]
             yield name, [option for option in options if option.startswith("--")]
 

@@ -292,4 +292,4 @@ def test_the_announcement_is_the_same(database: str) -> None:
         status, rest = process.wait(30), process.stdout.read()
         process.stdout.close()
     assert (status, rest) == (0, "")
-    assert said == {"url": said["url"], "api": True, "stripe_webhook": False}
+    assert said == {"url": said["url"], "api": True, "stripe_webhook": False, "stripe_api": False}

@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.demo.run import Json, demo, member, pages
 from tokentill.store import demo_database
 
-NAMES = ("Dana", "Yusuf", "Mira", "Theo")
+NAMES = ("Dana", "Yusuf", "Mira", "Theo", "Leo", "Ines", "Omar")
 
 # 375,000 tokens a cycle, alive for their own cycle and three more; the soonest to expire burn first. So:
 # spent in cycle 1: 75,000 (of lot 1), 2: 40,000 (1), 3: 160,000 (1), 4: 30,000 (1), 5: 375,000 (2) + 80,000 (3),
@@ -50,7 +50,7 @@ def test_the_books_are_proved() -> None:
 
     assert document["findings"] == []
     journal = sum(document["proof"][name] for name in ("transactions", "drips", "usage"))
-    assert document["proof"]["accounts"] == 4
+    assert document["proof"]["accounts"] == len(NAMES)
     assert journal == sum(len(one["history"]) for one in document["members"])
 
 
@@ -60,6 +60,9 @@ def test_every_balance_is_what_the_story_leaves() -> None:
         "Yusuf": 5_000_000 - 4 * 25 - 500_000 + 5_000_000,
         "Mira": 9_000_000 - 180_000 - 6 * 25 - 3 * 60 - 8_000 - 3_000_000 - 1_800_000 - 3_000_000 - 1_008_000 - 1_200,
         "Theo": 50_000 - 10_000 - 15_000,
+        "Leo": 2_000_000 - 1_200_000,  # The fourth pack, less what he owed of the third.
+        "Ines": 2 * 375_000,
+        "Omar": 4 * 375_000,
     }
 
 
@@ -196,6 +199,52 @@ def test_a_trial_ends_after_56_days_and_a_gift_does_not() -> None:
     assert [lot["kind"] for lot in member("Theo")["lots"]] == ["admin"]
 
 
+def test_a_partial_refund_takes_what_is_unspent_of_its_part_once_and_forgives_the_rest() -> None:
+    (refunded,) = [row for row in rows("Leo", type_="refund") if row["detail"]["metadata"]["refunded_cents"]]
+    facts = refunded["detail"]["metadata"]
+
+    assert (facts["refunded_cents"], facts["target_tokens"]) == (4_950, 1_000_000)
+    assert (refunded["tokens"], facts["forgiven_tokens"], refunded["debt_change"]) == (-800_000, 200_000, 0)
+
+
+def test_a_dispute_that_is_won_gives_back_what_it_took() -> None:
+    opened, won = rows("Leo", type_="refund")[1:3]
+
+    assert (opened["tokens"], opened["detail"]["metadata"]["pending_tokens"]) == (-1_500_000, 500_000)
+    assert (won["tokens"], won["lot_moves"]) == (1_500_000, [[lot, -taken] for lot, taken in opened["lot_moves"]])
+
+
+def test_a_dispute_that_is_lost_becomes_a_debt_which_the_next_pack_pays() -> None:
+    opened, lost = rows("Leo", type_="refund")[3:]
+    *_, bought = rows("Leo", type_="purchase")
+
+    assert (opened["tokens"], opened["debt_change"]) == (-800_000, 0)
+    assert (lost["tokens"], lost["debt_change"], lost["balance_after"]) == (-1_200_000, 1_200_000, -1_200_000)
+    assert (bought["tokens"], bought["debt_change"], bought["balance_after"]) == (2_000_000, -1_200_000, 800_000)
+
+
+def test_a_trial_lives_on_beside_the_plan_that_it_became() -> None:
+    (trial,) = rows("Ines", type_="grant")
+    first, second = rows("Ines", kind="drip")
+    (ended,) = rows("Ines", type_="expiration")
+
+    assert (trial["tokens"], ended["tokens"]) == (1_000_000, -(1_000_000 - 200_000 - 300_000))
+    assert moment(ended["effective_at"]) - moment(trial["effective_at"]) == timedelta(days=56)
+    assert [row["detail"]["cycle_number"] for row in (first, second)] == [1, 2]
+    assert moment(first["effective_at"]) - moment(trial["effective_at"]) == timedelta(days=14)
+
+
+def test_a_worker_that_comes_late_gives_every_cycle_as_of_its_own_time() -> None:
+    drips = rows("Omar", kind="drip")
+    starts = [moment(row["effective_at"]) for row in drips]
+    late = [(moment(row["created_at"]) - start).days for row, start in zip(drips, starts, strict=True)]
+
+    assert [row["detail"]["cycle_number"] for row in drips] == list(range(1, 8))
+    assert [later - earlier for earlier, later in pairwise(starts)] == [timedelta(days=28)] * 6
+    assert late == [0, 0, 140 - 72, 140 - 100, 140 - 128, 0, 0]
+    assert [row["tokens"] for row in rows("Omar", type_="expiration")] == [-275_000, -375_000, -375_000]
+
+
 def test_every_query_of_the_app_is_answered() -> None:
     assert [query["error"] for query in demo()["queries"] if query["error"]] == []
 
@@ -203,7 +252,7 @@ def test_every_query_of_the_app_is_answered() -> None:
 def test_run_again_it_shows_the_same_to_people() -> None:
     printed = pages()
 
-    assert "books proved: 4 accounts, 268 journal rows, 0 findings" in printed
+    assert "books proved: 7 accounts, 405 journal rows, 0 findings" in printed
     for one in demo()["members"]:
         assert f"Balance {one['balance']:,}" in printed
     assert "402 insufficient_tokens" in printed

@@ -309,7 +309,9 @@ def door(till: Till) -> Iterator[TestClient]:
         await Response(status_code=PASSED_ON)(scope, receive, send)
 
     app = create_app(till, admin_key=ADMIN_KEY, webhook_secrets=())
-    app.hot = hot.HotRoutes(till, admin_key=AdminKey(ADMIN_KEY), new_id=Uuid7s(), rest=rest, body_seconds=BODY_SECONDS)
+    app.hot = hot.HotRoutes(
+        till, admin_key=AdminKey(ADMIN_KEY), webhook_secrets=(), new_id=Uuid7s(), rest=rest, body_seconds=BODY_SECONDS
+    )
     with TestClient(app, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as client:
         yield client
 

@@ -11,6 +11,19 @@ A story's line is one request, and what comes after `->` is its answer (several,
     annual NAME                            a year of the annual plan; its lots are called NAME-1, NAME-2, …
     drip NAME [CYCLE] [by clock]           a cycle of the 28-day plan, by default the one that runs; lots as above
     run drips                              what a late or early worker does: every cycle that the clock owes
+    pause NAME, resume NAME, cancel NAME   what is done to a subscription of our own clock
+    preview NAME CYCLES                    what is coming if nothing is spent until then
+    policies [refund debt|forgive] [dispute debt|forgive] [freeze]
+                                           what becomes of spent tokens whose money moves back; goes first
+    buy NAME PACK|plan [COUNT]             a checkout at Stripe, paid; its lot is called NAME from here on
+    refund NAME DOLLARS|all [pending]      money given back; a pending refund may still fail
+    refund NAME arrives|fails              how the last refund of NAME went on
+    dispute NAME [DOLLARS]                 the buyer's bank takes the money back for now
+    dispute NAME won|lost                  how the bank decided
+    … kept back                            after one of these: Stripe tells nobody of it yet
+    late news                              and now it tells all that it kept back, the last first
+    repeat news                            Stripe tells all that it ever told once more, the last first
+    preview refund NAME DOLLARS            what a refund would take
     spend KEY TOKENS                       an AI call that is asked for first: refused if there are too few
     track KEY TOKENS [failed]              an AI call that has been made: it is recorded in any case
     deduct KEY TOKENS [forced]             an admin takes tokens away
@@ -29,16 +42,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 
 from tests.conftest import Clock
+from tests.scenarios.at_stripe import AtStripe, Event
 from tokentill import Till, TillError
 from tokentill.core.catalog import EXAMPLE, Catalog
 from tokentill.core.holds import TTL_DEFAULT, HoldReceipt
-from tokentill.errors import InsufficientTokens
+from tokentill.core.reversals import Policies
+from tokentill.errors import AccountNotFound, InsufficientTokens
+from tokentill.services.previewing import ComingCycle
 from tokentill.store.journal import Receipt
 from tokentill.store.reports import Entry
 
@@ -75,13 +92,17 @@ class Player:
         self.database = database
         self.clock = clock
         self.catalog = EXAMPLE
+        self.policies = Policies()
+        self.stripe = AtStripe(WHO, clock)
+        self.told: list[Event] = []  # By Stripe, so far.
         self.till = self._open()
         self.lots: dict[int, str] = {}
         self.holds: dict[str, UUID] = {}
+        self.bought: list[str] = []  # Names of what was bought at Stripe, and waits for its lot.
         self.seen = 0  # The last journal row that the story has been told of.
 
     def _open(self) -> Till:
-        return Till(self.database, catalog=self.catalog, clock=self.clock)
+        return Till(self.database, catalog=self.catalog, policies=self.policies, clock=self.clock)
 
     def play(self, line: str) -> list[str]:
         """Carry out one line and return it with its answers, one to a line."""
@@ -125,6 +146,28 @@ class Player:
                 return self._given(name, till.drip_tokens_28day(WHO, name, cycle_number=number))
             case ["run", "drips"]:
                 return "; ".join(self._given("", receipt) for receipt in till.drip_due().receipts) or "none due"
+            case ["pause" | "resume" | "cancel" as act, name]:
+                acts = {"pause": till.pause_subscription, "resume": till.resume_subscription,
+                        "cancel": till.cancel_subscription}  # fmt: skip
+                return acts[act](WHO, name).status
+            case ["policies", *said]:
+                self.policies = _policies(said)
+                return self._restart()
+            case ["buy" | "refund" | "dispute", *_, "kept", "back"]:
+                self._act_at_stripe(words[:-2])
+                self.stripe.keep_back()
+                return ""
+            case ["buy" | "refund" | "dispute", *_]:
+                self._act_at_stripe(words)
+                return self._hear(self.stripe.news())
+            case ["late", "news"]:
+                return self._hear(self.stripe.late_news()[::-1])
+            case ["repeat", "news"]:
+                return self._hear(self.told[::-1])
+            case ["preview", "refund", name, dollars]:
+                return till.preview_refund(self.stripe.payment(name), _cents(dollars)).sentence
+            case ["preview", name, cycles]:
+                return "; ".join(_foreseen(one) for one in till.preview(WHO, name, cycles=int(cycles))) or "nothing"
             case ["spend", key, tokens]:
                 return self._told(till.spend(WHO, int(tokens), "chat_conversation", idempotency_key=key))
             case ["track", key, tokens, *failed]:
@@ -164,6 +207,56 @@ class Player:
         self.till = self._open()
         return ""
 
+    def _act_at_stripe(self, words: list[str]) -> None:
+        match words:
+            case ["buy", name, what, *count]:
+                self.stripe.buy(name, what, int(count[0]) if count else 1)
+                self.bought.append(name)
+            case ["refund", name, "arrives" | "fails" as end]:
+                self.stripe.end_refund(name, arrives=end == "arrives")
+            case ["refund", name, dollars, *pending]:
+                cents = None if dollars == "all" else _cents(dollars)
+                self.stripe.refund(name, cents, is_pending=bool(pending))
+            case ["dispute", name, "won" | "lost" as end]:
+                self.stripe.end_dispute(name, is_won=end == "won")
+            case ["dispute", name, *dollars]:
+                self.stripe.dispute(name, _cents(dollars[0]) if dollars else None)
+            case _:
+                pytest.fail(f"No such act at Stripe: {words}")
+
+    def _hear(self, events: list[Event]) -> str:
+        """Let the till hear what Stripe tells; say which rows that made, one below the other."""
+        for event in events:
+            self.till.receive_stripe_event(event)
+        # Who a customer is may be told after what they did.
+        assert [kept for state in ("received", "failed") for kept in self.till.stripe_events(state=state)] == []
+        self.told += [event for event in events if event not in self.told]
+        try:
+            fresh = [entry for entry in self.till.history(WHO, limit=500)[::-1] if entry.seq > self.seen]
+        except AccountNotFound:
+            fresh = []
+        told = []
+        for entry in fresh:
+            self.seen = entry.seq
+            if entry.type in ("purchase", "drip"):
+                self.lots[entry.seq] = self.bought.pop(0)
+            elif entry.seq in dict(entry.lot_moves):
+                self.lots[entry.seq] = "returned"
+            told.append(self._moved(entry))
+        return "; ".join(told) or "nothing moves"
+
+    def _moved(self, entry: Entry) -> str:
+        """Say what a row moved: + into a lot or into debt, - out of it; and what of a loss is forgiven or pending."""
+        moves = [f"{self.lots[lot]} {tokens:+,}" for lot, tokens in entry.lot_moves]
+        moves += [f"debt {entry.debt_change:+,}"] if entry.debt_change else []
+        if entry.type == "expiration":
+            return f"{moves[0]} expired"
+        said = entry.detail.get("metadata", {})
+        assert isinstance(said, dict)
+        for word in ("forgiven", "pending"):
+            moves += [f"{word} {tokens:,}"] if (tokens := said.get(f"{word}_tokens")) else []
+        return ", ".join(moves) or "nothing is forgiven or pending any more"
+
     def _given(self, name: str, receipt: Receipt) -> str:
         """Name the lot. A gift needs no answer, unless it repaid a debt; a drip says what it followed."""
         entry = self._entry(receipt)
@@ -200,6 +293,26 @@ class Player:
     def _entry(self, receipt: Receipt) -> Entry:
         (entry,) = self.till.history(WHO, limit=1, before_seq=receipt.seq + 1)
         return entry
+
+
+def _foreseen(one: ComingCycle) -> str:
+    name = f"{one.subscription_id}-{one.cycle_number}"
+    owed = f"{name} {one.tokens:,} on {one.owed_at:%Y-%m-%d}" + (" if paid" if one.waits_for == "payment" else "")
+    return f"{owed}, rolled over {one.rollover_from_previous:,}, expired {one.expired_tokens:,}"
+
+
+def _policies(words: list[str]) -> Policies:
+    said = dict(_pairs([word for word in words if word != "freeze"]))
+    refund, dispute = said.get("refund", "forgive"), said.get("dispute", "debt")
+    return Policies(
+        refund="debt" if refund == "debt" else "forgive",
+        dispute="forgive" if dispute == "forgive" else "debt",
+        freezes="freeze" in words,
+    )
+
+
+def _cents(dollars: str) -> int:
+    return int(Decimal(dollars) * 100)
 
 
 def _moment(words: list[str]) -> datetime:

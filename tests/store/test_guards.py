@@ -25,6 +25,26 @@ def test_the_service_may_not_change_or_remove_journal_rows(books: str, table: st
         conn.execute(statement.format(table).encode())
 
 
+@pytest.mark.parametrize("table", ["subscription_states", "subscription_periods"])
+@pytest.mark.parametrize("statement", ["UPDATE {} SET plan_key = 'x'", "DELETE FROM {}"])
+def test_nor_what_was_told_of_subscriptions(books: str, table: str, statement: str) -> None:
+    with connect(books) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute(statement.format(table).encode())
+
+
+def test_two_paid_periods_never_begin_with_the_same_cycle(books: str) -> None:
+    sql = """
+        INSERT INTO subscription_periods
+        SELECT %s, 'sub', %s::timestamptz, %s::timestamptz + interval '1 day', 'plan', 1, 1, 'in', 'pi', 0, 'usd',
+               now(), now()
+    """
+    with psycopg.connect(books) as conn:
+        conn.execute(sql, [USER, "2026-01-01", "2026-01-01"])
+        with pytest.raises(psycopg.errors.UniqueViolation) as caught:
+            conn.execute(sql, [USER, "2026-02-01", "2026-02-01"])
+    assert caught.value.diag.constraint_name == "subscription_periods_cycle_once"
+
+
 def test_not_even_in_a_partition(books: str) -> None:
     with connect(books) as conn:
         partition = conn.execute("SELECT tableoid::regclass::text FROM token_usage").fetchone()
