@@ -55,12 +55,30 @@ class SubscribesAtCheckout:
 
 
 @dataclass(frozen=True, slots=True)
+class TriesPlan:
+    """`checkout.session.completed` of a subscription that begins with a trial: nothing is due yet."""
+
+    billing: Billing
+    api_version: ApiVersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionTold:
+    """`customer.subscription.created` of a subscription that is on trial until its first period begins."""
+
+    billing: Billing
+    trial: timedelta
+    api_version: ApiVersion
+
+
+@dataclass(frozen=True, slots=True)
 class InvoicePaid:
-    """`invoice.paid` for period `number`."""
+    """`invoice.paid` for period `number`. `ends_trial`: it is not the subscription's first invoice."""
 
     billing: Billing
     number: int
     api_version: ApiVersion
+    ends_trial: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +91,33 @@ class BuysPack:
     api_version: ApiVersion
     is_paid: bool = True  # False: by a bank debit that takes some days.
 
+    @property
+    def name(self) -> str:
+        """What the ids of its payment, refund and dispute have in common."""
+        return self.session_id.removeprefix("cs_test_")
+
 
 @dataclass(frozen=True, slots=True)
 class PaymentArrives:
     """`checkout.session.async_payment_succeeded` for an earlier purchase that was not paid yet."""
 
     purchase: BuysPack
+
+
+@dataclass(frozen=True, slots=True)
+class Refunded:
+    """`refund.created`: so many cents of an earlier purchase go back to the buyer."""
+
+    purchase: BuysPack
+    cents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disputed:
+    """The buyer's bank wants the money of an earlier purchase back (`open`), and how that ended."""
+
+    purchase: BuysPack
+    state: Literal["open", "won", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +160,25 @@ class TrialBegins:
 
 
 @dataclass(frozen=True, slots=True)
+class AppStartsPlan:
+    """The app gives a plan that nobody pays for: from here on, cycles fall due by the till's own clock."""
+
+    subscription_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRuns:
+    """The worker does all that has fallen due since it last ran: drips, expiries, what was left lying."""
+
+
+@dataclass(frozen=True, slots=True)
 class LooksAtBalance:
     """Nothing but a look: reading must never need a sweep."""
 
 
 Deed = (
-    SubscribesAtCheckout | InvoicePaid | BuysPack | PaymentArrives | SentAgain | CallsAi | RequestedAgain
-    | AdminAdjusts | TrialBegins | LooksAtBalance
+    SubscribesAtCheckout | TriesPlan | SubscriptionTold | InvoicePaid | BuysPack | PaymentArrives | Refunded | Disputed
+    | SentAgain | CallsAi | RequestedAgain | AdminAdjusts | TrialBegins | AppStartsPlan | WorkerRuns | LooksAtBalance
 )  # fmt: skip
 
 

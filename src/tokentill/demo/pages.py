@@ -31,8 +31,8 @@ def console(*, is_quiet: bool) -> Console:
 
 
 def show_opening(to: Console, first_day: datetime, now: datetime, members: Sequence[Member]) -> None:
-    to.print("\n[bold]tokentill[/bold]: a server, its PostgreSQL, and what happens to four members "
-             f"from {day(first_day)} to {date(now)}.\n")  # fmt: skip
+    to.print("\n[bold]tokentill[/bold]: a server, its PostgreSQL, and what happens to "
+             f"{len(members)} members from {day(first_day)} to {date(now)}.\n")  # fmt: skip
     for member in members:
         to.print(f"  [bold]{member.name:<6}[/bold] {member.about}")
     to.print()

@@ -1,4 +1,4 @@
-"""`till demo`: plays months of four members against a real server, shows what became of them, proves the books."""
+"""`till demo`: plays months of seven members against a real server, shows what became of them, proves the books."""
 
 import sys
 import time

@@ -1,7 +1,8 @@
 """The player: carries out the story over HTTP, act by act, on a clock that it sets.
 
 It stands for everybody outside the till: Stripe, which signs its events; the app, which meters the AI provider's
-responses; the admin. What is no route (the trial) goes through the library. An answer that the story does not expect
+responses; the admin; the worker. What is no route (the trial, the app's own plan, the worker's jobs) goes through the
+library. An answer that the story does not expect
 is a `Surprise`, and ends the demo.
 """
 
@@ -19,20 +20,27 @@ from tokentill.demo import llm_shapes, stripe_shapes
 from tokentill.demo.acts import (
     Act,
     AdminAdjusts,
+    AppStartsPlan,
     BuysPack,
     CallsAi,
+    Disputed,
     InvoicePaid,
     LooksAtBalance,
     Member,
     PaymentArrives,
+    Refunded,
     RequestedAgain,
     SentAgain,
     SubscribesAtCheckout,
+    SubscriptionTold,
     TrialBegins,
+    TriesPlan,
+    WorkerRuns,
     moment,
 )
 from tokentill.demo.stage import StoryClock
 from tokentill.errors import TillError
+from tokentill.services import working
 from tokentill.services.metering import price_usage
 from tokentill.till import Till
 
@@ -98,7 +106,10 @@ class Player:
 
     def _carry_out(self, act: Act) -> str:
         match act.deed:
-            case SubscribesAtCheckout() | InvoicePaid() | BuysPack() | PaymentArrives():
+            case (
+                SubscribesAtCheckout() | TriesPlan() | SubscriptionTold() | InvoicePaid() | BuysPack()
+                | PaymentArrives() | Refunded() | Disputed()
+            ):  # fmt: skip
                 event = _event(act, self._first_day)
                 self._last_event = json.dumps(event, separators=(",", ":")).encode()
                 return self._deliver(act)
@@ -112,13 +123,23 @@ class Player:
                 body = {"user_id": act.who.user_id, "tokens": tokens, "reason": reason}
                 return self._post(act, _Sent("/api/admin/users/adjust-tokens", _json(body), _JSON))
             case TrialBegins():
-                try:
-                    self._till.grant_trial_tokens(act.who.user_id)
-                except TillError as error:
-                    raise Surprise(f"{act.says}: {error}") from error
-                return "granted (library)"
+                return _granted(act, lambda: self._till.grant_trial_tokens(act.who.user_id))
+            case AppStartsPlan(subscription_id=name):
+                return _granted(
+                    act, lambda: self._till.drip_tokens_28day(act.who.user_id, name, driven_by="clock")
+                )  # fmt: skip
+            case WorkerRuns():
+                return self._work(act)
             case LooksAtBalance():
                 return "200"
+
+    def _work(self, act: Act) -> str:
+        """Do what `till worker --once` does; say how many drips it gave. Raises: Surprise when a job fails."""
+        done = {job.name: working.run(self._till.context, job, at=self._clock()) for job in working.JOBS}
+        for run in done.values():
+            if run.error is not None:
+                raise Surprise(f"{act.says}: job {run.job}: {run.error}")
+        return f"drips: {done['drips'].counts['drips']}, swept: {done['sweep'].counts['accounts']}"
 
     def _deliver(self, act: Act) -> str:
         """Deliver Stripe's last event, signed now."""
@@ -180,6 +201,14 @@ class Player:
         return self._client.request(method, path, **about)
 
 
+def _granted(act: Act, grant: Callable[[], object]) -> str:
+    try:
+        grant()
+    except TillError as error:
+        raise Surprise(f"{act.says}: {error}") from error
+    return "granted (library)"
+
+
 _JSON = {"Content-Type": "application/json"}
 
 
@@ -198,12 +227,27 @@ def _event(act: Act, first_day: datetime) -> stripe_shapes.Payload:
                 invoice_id=f"in_{billing.subscription_id}_1", plan_key=billing.plan_key, amount_cents=billing.cents,
                 customer_id=who.customer_id, email=who.email, api_version=version,
             )  # fmt: skip
-        case InvoicePaid(billing=billing, number=number, api_version=version):
+        case TriesPlan(billing=billing, api_version=version):
+            return stripe_shapes.checkout_subscription(
+                session_id=f"cs_test_{billing.subscription_id}", subscription_id=billing.subscription_id, at=at,
+                user_id=who.user_id, invoice_id=f"in_{billing.subscription_id}_0", plan_key=billing.plan_key,
+                amount_cents=0, payment_status="no_payment_required", customer_id=who.customer_id, email=who.email,
+                api_version=version,
+            )  # fmt: skip
+        case SubscriptionTold(billing=billing, trial=trial, api_version=version):
+            ends_at = billing.starts_at(first_day, 1)
+            return stripe_shapes.subscription(
+                subscription_id=billing.subscription_id, at=at, period_start=ends_at - trial, period_end=ends_at,
+                user_id=who.user_id, status="trialing", price_id=billing.price_id, interval=billing.interval,
+                unit_cents=billing.cents, trial_start=ends_at - trial, trial_end=ends_at, customer_id=who.customer_id,
+                api_version=version, event_type="customer.subscription.created",
+            )  # fmt: skip
+        case InvoicePaid(billing=billing, number=number, api_version=version, ends_trial=ends_trial):
             starts_at = billing.starts_at(first_day, number)
             return stripe_shapes.invoice_paid(
                 invoice_id=f"in_{billing.subscription_id}_{number}", subscription_id=billing.subscription_id, at=at,
                 period_start=starts_at, period_end=starts_at + billing.period, user_id=who.user_id,
-                billing_reason="subscription_create" if number == 1 else "subscription_cycle",
+                billing_reason="subscription_create" if number == 1 and not ends_trial else "subscription_cycle",
                 price_id=billing.price_id, interval=billing.interval, unit_cents=billing.cents,
                 customer_id=who.customer_id, email=who.email, api_version=version,
             )  # fmt: skip
@@ -212,6 +256,19 @@ def _event(act: Act, first_day: datetime) -> stripe_shapes.Payload:
         case PaymentArrives(purchase=purchase):
             event_type = "checkout.session.async_payment_succeeded"
             return _checkout(who, purchase, at, is_paid=True, event_type=event_type)
+        case Refunded(purchase=purchase, cents=cents):
+            return stripe_shapes.refund(
+                refund_id=f"re_{purchase.name}", payment_intent_id=f"pi_{purchase.name}", at=at, amount_cents=cents,
+                api_version=purchase.api_version,
+            )  # fmt: skip
+        case Disputed(purchase=purchase, state=state):
+            return stripe_shapes.dispute(
+                dispute_id=f"du_{purchase.name}", payment_intent_id=f"pi_{purchase.name}", at=at,
+                amount_cents=purchase.cents, status="needs_response" if state == "open" else state,
+                moved_cents=(-purchase.cents, purchase.cents) if state == "won" else (-purchase.cents,),
+                api_version=purchase.api_version,
+                event_type="charge.dispute.created" if state == "open" else "charge.dispute.closed",
+            )  # fmt: skip
     raise AssertionError(act)
 
 

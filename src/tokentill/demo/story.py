@@ -1,4 +1,4 @@
-"""The demo's story: 200 days of four members, day by day. Read it like a diary; `player` carries it out.
+"""The demo's story: 200 days of seven members, day by day. Read it like a diary; `player` carries it out.
 
 Ids and amounts never change; only the calendar moves, so that the last day is yesterday.
 """
@@ -9,17 +9,23 @@ from datetime import timedelta
 from tokentill.demo.acts import (
     Act,
     AdminAdjusts,
+    AppStartsPlan,
     Billing,
     BuysPack,
     CallsAi,
+    Disputed,
     InvoicePaid,
     LooksAtBalance,
     Member,
     PaymentArrives,
+    Refunded,
     RequestedAgain,
     SentAgain,
     SubscribesAtCheckout,
+    SubscriptionTold,
     TrialBegins,
+    TriesPlan,
+    WorkerRuns,
 )
 from tokentill.demo.stripe_shapes import NEW, OLD
 
@@ -29,11 +35,14 @@ DANA = Member(user_id="dana", name="Dana", about="28-day subscriber who saves, a
 YUSUF = Member(user_id="auth0|yusuf", name="Yusuf", about="annual subscriber, with a pack beside the plan")
 MIRA = Member(user_id="mira", name="Mira", about="buys packs, and uses them up")
 THEO = Member(user_id="7f6c2a9e-0c1e-4d58-9b5e-3f2b8a41d6c0", name="Theo", about="on trial, with an admin's help")
-MEMBERS = (DANA, YUSUF, MIRA, THEO)
+LEO = Member(user_id="leo", name="Leo", about="buys packs, and wants his money back")
+INES = Member(user_id="ines", name="Ines", about="tries a plan, then pays for it")
+OMAR = Member(user_id="omar", name="Omar", about="on the app's own plan, while the worker is away")
+MEMBERS = (DANA, YUSUF, MIRA, THEO, LEO, INES, OMAR)
 
 # Whose answer is shown where one of the app's queries is asked about every member.
 SHOWN_ABOUT: Mapping[str, Member] = {
-    "public/all_financial_transactions": THEO,
+    "public/all_financial_transactions": LEO,
     "public/subscription_drips": DANA,
     "public/ai_usage": MIRA,
     "public/everything_together": DANA,
@@ -50,6 +59,12 @@ YEARLY = Billing(
     interval=("year", 1), period=timedelta(days=365), begins=(-245, "14:00"),
 )  # fmt: skip
 
+# After 14 days on trial.
+AFTER_TRIAL = Billing(
+    subscription_id="sub_demo_ines", plan_key="vision_pro_28day", price_id="price_demo_28day", cents=9_900,
+    interval=("day", 28), period=timedelta(days=28), begins=(144, "12:00"),
+)  # fmt: skip
+
 # A launch price that is in no catalog: only the metadata says which pack it was.
 LAUNCH_PACK = BuysPack(session_id="cs_test_demo_mira_1", cents=4_900, named="power", api_version=OLD)
 DEBIT_PACK = BuysPack(
@@ -57,6 +72,12 @@ DEBIT_PACK = BuysPack(
 )  # fmt: skip
 # A payment link without any metadata: only the amount says it.
 LINK_PACK = BuysPack(session_id="cs_test_demo_mira_3", cents=9_900, named=None, api_version=NEW)
+
+# Leo's, each a power pack: one is refunded in half, two are disputed, the last one is left alone.
+REFUNDED_PACK, WON_PACK, LOST_PACK, LAST_PACK = (
+    BuysPack(session_id=f"cs_test_demo_leo_{number}", cents=9_900, named="power", api_version=NEW)
+    for number in range(1, 5)
+)
 
 GPT_4O, GPT_41, GPT_5 = "gpt-4o-2024-08-06", "gpt-4.1-2025-04-14", "gpt-5-2025-08-07"
 SONNET, HAIKU = "claude-sonnet-4-5-20250929", "claude-haiku-4-5-20251001"
@@ -66,6 +87,13 @@ def _chats(count: int, *, tokens_in: int, tokens_out: int, cached: int = 0) -> C
     return CallsAi(
         action="chat_conversation", shape="chat", model=GPT_4O, count=count, tokens_in=tokens_in, cached=cached,
         tokens_out=tokens_out,
+    )  # fmt: skip
+
+
+def _blueprints(count: int) -> CallsAi:
+    return CallsAi(
+        action="blueprint_generation", shape="messages", model=SONNET, count=count, tokens_in=92_000, cached=80_000,
+        tokens_out=8_000,
     )  # fmt: skip
 
 
@@ -166,4 +194,46 @@ _THEO = (
     Act(102, "10:00", THEO, "admin tries to deduct 90,000", AdminAdjusts(-90_000, "Typing error"), refused=True),
 )  # fmt: skip
 
-STORY = tuple(sorted((*_DANA, *_YUSUF, *_MIRA, *_THEO), key=lambda act: (act.day, act.at)))
+# Each pack is 2,000,000 tokens. A refund takes what is unspent of its part, and forgives the rest. An open dispute
+# takes what is unspent, too; won, it gives that back, and lost, Leo owes what he has spent.
+_LEO = (
+    Act(7, "13:00", LEO, "buys a power pack", REFUNDED_PACK),
+    Act(8, "09:00", LEO, "12 blueprints", _blueprints(12)),
+    Act(11, "15:00", LEO, "half of it is refunded: $49.50", Refunded(REFUNDED_PACK, 4_950)),
+    Act(11, "15:01", LEO, "Stripe sends that event again", SentAgain()),
+    Act(30, "13:00", LEO, "buys another power pack", WON_PACK),
+    Act(31, "09:00", LEO, "5 blueprints", _blueprints(5)),
+    Act(41, "16:00", LEO, "his bank disputes that payment", Disputed(WON_PACK, "open")),
+    Act(42, "09:00", LEO, "a chat: his tokens are gone for now", _chats(1, tokens_in=4_000, tokens_out=1_000),
+        refused=True),
+    Act(77, "10:00", LEO, "the dispute is won: they come back", Disputed(WON_PACK, "won")),
+    Act(80, "13:00", LEO, "buys a third power pack", LOST_PACK),
+    Act(82, "09:00", LEO, "27 blueprints", _blueprints(27)),
+    Act(95, "16:00", LEO, "that payment is disputed, too", Disputed(LOST_PACK, "open")),
+    Act(133, "10:00", LEO, "the dispute is lost: a debt", Disputed(LOST_PACK, "lost")),
+    Act(134, "13:00", LEO, "buys a fourth: it pays the debt first", LAST_PACK),
+)  # fmt: skip
+
+# Ines's trial gives 1,000,000 tokens for 56 days, whatever she pays for meanwhile.
+_INES = (
+    Act(130, "12:00", INES, "starts the 28-day plan with a trial", TriesPlan(AFTER_TRIAL, NEW)),
+    Act(130, "12:01", INES, "Stripe tells that subscription", SubscriptionTold(
+        billing=AFTER_TRIAL, trial=timedelta(days=14), api_version=NEW)),
+    Act(135, "20:00", INES, "20 chats", _chats(20, tokens_in=8_000, tokens_out=2_000)),
+    Act(144, "13:00", INES, "the trial becomes a paid plan", InvoicePaid(AFTER_TRIAL, 1, NEW, ends_trial=True)),
+    Act(150, "20:00", INES, "30 chats, from what expires first", _chats(30, tokens_in=8_000, tokens_out=2_000)),
+    Act(172, "13:00", INES, "cycle 2 is paid", InvoicePaid(AFTER_TRIAL, 2, NEW)),
+    Act(187, "03:00", INES, "the worker sweeps the trial's rest", WorkerRuns()),
+)  # fmt: skip
+
+# Nobody bills Omar: his cycles fall due on days 44, 72, 100, 128, 156 and 184, and the worker gives them.
+_OMAR = (
+    Act(16, "00:00", OMAR, "the app starts a plan of its own", AppStartsPlan("friend-of-the-house")),
+    Act(20, "20:00", OMAR, "20 chats", _chats(20, tokens_in=4_000, tokens_out=1_000)),
+    Act(44, "00:01", OMAR, "the worker gives cycle 2", WorkerRuns()),
+    Act(140, "08:00", OMAR, "10 weeks late: cycles 3, 4, 5 at once", WorkerRuns()),
+    Act(156, "00:01", OMAR, "on time again: cycle 6; 2's rest dies", WorkerRuns()),
+    Act(184, "00:01", OMAR, "cycle 7; cycle 3's rest dies", WorkerRuns()),
+)  # fmt: skip
+
+STORY = tuple(sorted((*_DANA, *_YUSUF, *_MIRA, *_THEO, *_LEO, *_INES, *_OMAR), key=lambda act: (act.day, act.at)))

@@ -54,7 +54,7 @@ def lot_name(lot: Lot, opened_by: Entry) -> str:
     pack = opened_by.detail.get("token_pack_id")
     if pack is not None:
         return f"{pack} pack"
-    return lot.kind if lot.cycle_number is None else f"{lot.kind}, cycle {lot.cycle_number}"
+    return f"{lot.kind}, cycle {lot.cycle_number}" if lot.cycle_number else lot.kind  # A trial's is 0.
 
 
 def entry_detail(entry: Entry) -> str:
@@ -78,7 +78,9 @@ def entry_detail(entry: Entry) -> str:
         metadata = detail.get("metadata")
         facts = metadata if isinstance(metadata, Mapping) else {}
         cycle = facts.get("cycle_number")
-        said.append(f"{facts.get('kind', 'lot')}" + (f", cycle {cycle}" if cycle is not None else ""))
+        said.append(f"{facts.get('kind', 'lot')}" + (f", cycle {cycle}" if cycle else ""))
+    elif entry.type == "refund":
+        said += _reversed(detail["metadata"])
     elif entry.type == "grant" and not detail.get("reason"):
         said.append(str(detail["source"]))
     if paid := detail.get("amount_paid_cents"):
@@ -86,6 +88,16 @@ def entry_detail(entry: Entry) -> str:
     if reason := detail.get("reason"):
         said.append(f"“{reason}”")
     return ", ".join(said)
+
+
+def _reversed(facts: object) -> list[str]:
+    """Say how a payment's money stood, and what became of the tokens that were spent already."""
+    assert isinstance(facts, Mapping), facts
+    moved = (("refunded_cents", "refunded"), ("disputed_cents", "in dispute"), ("lost_cents", "lost in a dispute"))
+    stood = [f"{dollars(_int(facts[name]))} {word}" for name, word in moved if facts[name]]
+    spent = [f"{number(_int(facts[f'{word}_tokens']))} {word}" for word in ("forgiven", "pending")
+             if facts[f"{word}_tokens"]]  # fmt: skip
+    return [*(stood or ["dispute won"]), *spent]
 
 
 def cell(value: object) -> str:
