@@ -1,0 +1,339 @@
+"""The errors a till answers with over HTTP, as classes of the same names and codes as `tokentill.errors` has.
+
+Their own and not the library's: this package needs nothing else of tokentill. A test walks both trees, so neither can
+grow without the other. `status` is the HTTP status (None: there was no answer), `request_id` names the request in the
+till's log, `retries_taken` says how often it was asked again before this was raised.
+"""
+
+from collections.abc import Mapping
+
+
+class TillError(Exception):
+    """Anything the till refuses or cannot do. `fields` are the facts of the case, for programs."""
+
+    code = "till_error"
+    retryable = False
+
+    def __init__(
+        self, detail: str, *, code: str | None = None, status: int | None = None, request_id: str | None = None,
+        retries_taken: int = 0, fields: Mapping[str, object] | None = None,
+    ) -> None:  # fmt: skip
+        self.detail = detail
+        self.code = code or self.code  # A newer till may answer with a code that has no class here.
+        self.status = status
+        self.request_id = request_id
+        self.retries_taken = retries_taken
+        self.fields: Mapping[str, object] = fields or {}
+        super().__init__(detail)
+
+
+class InvalidRequest(TillError):
+    """The request can never work. Nothing was written."""
+
+    code = "invalid_request"
+
+
+class InvalidAmount(InvalidRequest):
+    """A number of tokens or cents that is not a whole number in range. Nothing was written."""
+
+    code = "invalid_amount"
+
+
+class InvalidUserId(InvalidRequest):
+    """A user id is a text of 1 to 255 characters. Nothing was written."""
+
+    code = "invalid_user_id"
+
+
+class InvalidTime(InvalidRequest):
+    """A time without a zone, or in an impossible order. Nothing was written."""
+
+    code = "invalid_time"
+
+
+class InvalidText(InvalidRequest):
+    """A text that PostgreSQL cannot hold or that is too long. Nothing was written."""
+
+    code = "invalid_text"
+
+
+class UnknownAction(InvalidRequest):
+    """No AI action of that name is configured. Nothing was written."""
+
+    code = "unknown_action"
+
+
+class UnknownModel(InvalidRequest):
+    """The price book has no such model, and calls without a price are refused. Nothing was written."""
+
+    code = "unknown_model"
+
+
+class UnknownPlan(InvalidRequest):
+    """The catalog has no such plan. Nothing was written."""
+
+    code = "unknown_plan"
+
+
+class UnknownPack(InvalidRequest):
+    """The catalog has no such token pack. Nothing was written."""
+
+    code = "unknown_pack"
+
+
+class InvalidCatalog(InvalidRequest):
+    """The price list cannot be a catalog; the message says what is wrong, and where. Nothing was written."""
+
+    code = "invalid_catalog"
+
+
+class StripeRefused(InvalidRequest):
+    """Stripe will not do this; the message is Stripe's. Nothing was sold, and the key may be used again."""
+
+    code = "stripe_refused"
+
+
+class BadSignature(TillError):
+    """The webhook's signature is missing, forged, too old or from the future. Nothing was stored."""
+
+    code = "bad_signature"
+
+
+class BodyTooLarge(TillError):
+    """The body is larger than this endpoint takes. Nothing was stored."""
+
+    code = "body_too_large"
+
+
+class BodyTooSlow(TillError):
+    """The body did not arrive in time. Nothing was stored."""
+
+    code = "body_too_slow"
+
+
+class MalformedBody(TillError):
+    """The body is not the JSON this endpoint takes. Nothing was stored."""
+
+    code = "malformed_body"
+
+
+class Unauthorized(TillError):
+    """The request carries no valid key. Nothing was written."""
+
+    code = "unauthorized"
+
+
+class NotFound(TillError):
+    """What the request is about does not exist. Nothing was written."""
+
+    code = "not_found"
+
+
+class AccountNotFound(NotFound):
+    """This user has no account yet: a grant, a purchase or a drip opens one. Nothing was written."""
+
+    code = "account_not_found"
+
+
+class HoldNotFound(NotFound):
+    """This account has no such hold. Nothing was written."""
+
+    code = "hold_not_found"
+
+
+class CustomerNotFound(NotFound):
+    """This user is no customer in Stripe that we know of. Nothing was written."""
+
+    code = "customer_not_found"
+
+
+class PaymentNotFound(NotFound):
+    """Nothing was granted for this payment, by any of its names."""
+
+    code = "payment_not_found"
+
+
+class SubscriptionNotFound(NotFound):
+    """This user has no such subscription. Nothing was written."""
+
+    code = "subscription_not_found"
+
+
+class EventNotFound(NotFound):
+    """The inbox has no Stripe event of that id. Nothing was written."""
+
+    code = "event_not_found"
+
+
+class FindingNotFound(NotFound):
+    """There is no finding of that id. Nothing was written."""
+
+    code = "finding_not_found"
+
+
+class ActionNotFound(NotFound):
+    """There is no AI action of that name. Nothing was written."""
+
+    code = "action_not_found"
+
+
+class ModelNotFound(NotFound):
+    """The price book has no such model of that provider. Nothing was written."""
+
+    code = "model_not_found"
+
+
+class PriceNotFound(NotFound):
+    """The price book has no such price. Nothing was written."""
+
+    code = "price_not_found"
+
+
+class Conflict(TillError):
+    """The request contradicts what is already recorded. Nothing was written."""
+
+    code = "conflict"
+
+
+class IdempotencyConflict(Conflict):
+    """The key was used before for another request. Nothing was written."""
+
+    code = "idempotency_conflict"
+
+
+class AccountFrozen(Conflict):
+    """The account is frozen: it refuses spends and holds until it is released. Nothing was written."""
+
+    code = "account_frozen"
+
+
+class HoldClosed(Conflict):
+    """The hold has ended in another way than the request wants: captured, voided or expired. Nothing was written."""
+
+    code = "hold_closed"
+
+
+class PriceChangeTooLarge(Conflict):
+    """An update would change a price by more than was allowed. Nothing was written."""
+
+    code = "price_change_too_large"
+
+
+class Insufficient(TillError):
+    """The account cannot cover it. Nothing was written."""
+
+    code = "insufficient"
+
+
+class InsufficientTokens(Insufficient):
+    """The account cannot cover the spend. Nothing was written, and the key may be used again."""
+
+    code = "insufficient_tokens"
+
+    @property
+    def requested_tokens(self) -> int:
+        return _whole(self.fields.get("requested_tokens"))
+
+    @property
+    def available_tokens(self) -> int:
+        return _whole(self.fields.get("available_tokens"))
+
+    @property
+    def shortfall_tokens(self) -> int:
+        return _whole(self.fields.get("shortfall_tokens"))
+
+
+class Unavailable(TillError):
+    """Not now. Nothing was written; try again later with the same idempotency key."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class Overloaded(Unavailable):
+    """More work waits than the till takes on. Nothing was written."""
+
+    code = "overloaded"
+
+
+class DatabaseUnavailable(Unavailable):
+    """PostgreSQL cannot be reached. If the answer to a write was lost, repeat it with the same idempotency key."""
+
+    code = "database_unavailable"
+
+
+class StripeUnavailable(Unavailable):
+    """Stripe cannot be reached or cannot do it now. If its answer was lost, repeat with the same idempotency key."""
+
+    code = "stripe_unavailable"
+
+
+class SwitchedOff(Unavailable):
+    """This endpoint is off until a setting is made. Nothing was stored."""
+
+    code = "switched_off"
+    retryable = False
+
+
+class Misconfigured(TillError):
+    """The till cannot work as it is set up; the message says what to do. Nothing was written."""
+
+    code = "misconfigured"
+
+
+class BadSetting(Misconfigured):
+    """A setting (an environment variable) has a value that cannot be used."""
+
+    code = "bad_setting"
+
+
+class EmbeddedPostgresError(Misconfigured):
+    """The embedded PostgreSQL cannot be started; the message says what to do."""
+
+    code = "embedded_postgres"
+
+
+class UnsafePostgres(Misconfigured):
+    """The server would lose acknowledged writes in a crash (fsync, full_page_writes or synchronous_commit is off)."""
+
+    code = "unsafe_postgres"
+
+
+class SchemaMissing(Misconfigured):
+    """The database has no tokentill schema, or an older one: run `till migrate`."""
+
+    code = "schema_missing"
+
+
+class SchemaNewer(Misconfigured):
+    """The database was migrated by a newer tokentill: upgrade this one."""
+
+    code = "schema_newer"
+
+
+class SchemaChanged(Misconfigured):
+    """A migration that was applied differs from the one shipped."""
+
+    code = "schema_changed"
+
+
+class LegacyTables(Misconfigured):
+    """The database already holds token tables that tokentill did not make: `till import-legacy` is the way in."""
+
+    code = "legacy_tables"
+
+
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _with_all_below(kind: type[TillError]) -> list[type[TillError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _with_all_below(child))]
+
+
+BY_CODE: Mapping[str, type[TillError]] = {kind.code: kind for kind in _with_all_below(TillError)}
+
+# What kind of answer a status is, where the code is not known here.
+BY_STATUS: Mapping[int, type[TillError]] = {
+    401: Unauthorized, 402: Insufficient, 404: NotFound, 409: Conflict, 422: InvalidRequest, 503: Unavailable,
+}  # fmt: skip
