@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +23,7 @@ from tokentill.http import problems
 from tokentill.http.answered import AcceptedAnswer, BatchAnswer
 from tokentill.http.bodies import EVENTS_MAX, Body
 from tokentill.http.sent import UNREADABLE, BatchSent, EventSent, RawBatchSent, Usage, judged, usage_of
+from tokentill.services.asking import Asking
 from tokentill.store.journal import Receipt
 from tokentill.till import Till
 
@@ -47,6 +48,12 @@ class _Envelope(Body):
     events: list[Any] = Field(min_length=1, max_length=EVENTS_MAX)
 
 
+# What became of one event: the row that it wrote or had written before, or why it wrote none.
+Outcome = Receipt | Exception
+# Makes the command of one event, or raises what is wrong with it.
+CommandOf = Callable[[Asking, Any, int], Spend]
+
+
 async def answer(till: Till, body: bytes, key: str | None) -> tuple[bytes, bool]:
     """Carry out a batch. Return the answer's body, and whether all that it accepts was accepted before.
 
@@ -55,53 +62,85 @@ async def answer(till: Till, body: bytes, key: str | None) -> tuple[bytes, bool]
     Raises: MalformedBody, InvalidRequest; then nothing was done.
     """
     events = _events(body)  # First of all: where it raises, nothing has been done.
-    results: list[AcceptedAnswer | msgspec.Raw | None] = [None] * len(events)
-    usages: list[tuple[int, Usage]] = []
+    return answer_of(await carry_out(till, await each(events, _judged), command_of(key)))
+
+
+async def each(events: Sequence[object], read: Callable[[Any], Any]) -> list[Any]:
+    """Return what `read` makes of every event. Others who wait for this process have their turn in between."""
+    found = []
     for number, event in enumerate(events):
         if number % TURN == TURN - 1:
             await asyncio.sleep(0)
-        read = _judged(event)
-        if isinstance(read, Usage):
-            usages.append((number, read))
+        found.append(read(event))
+    return found
+
+
+async def carry_out(till: Till, events: Sequence[Any], command_of: CommandOf) -> list[tuple[str, Outcome]]:
+    """Ask for what events tell of, all at once. Return the user's name and the outcome of each, in their order.
+
+    An event has an `action_type`, or is an error: its outcome then.
+
+    Raises: nothing; a bug of ours is the outcome of the one event that met it.
+    """
+    outcomes: list[tuple[str, Outcome] | None] = [None] * len(events)
+    asked: list[tuple[int, Any]] = []
+    for number, event in enumerate(events):
+        if isinstance(event, TillError):
+            outcomes[number] = "", event
         else:
-            results[number] = _problem(read)
-    if not all(till.asking.knows(usage.action_type) for _, usage in usages):
+            asked.append((number, event))
+    if not all(till.asking.knows(event.action_type) for _, event in asked):
         # In the database perhaps, and the loop must not wait for that; once, however many there are.
-        await run_in_threadpool(till.asking.learn_actions)
+        await run_in_threadpool(till.asking.learn)
 
     asking = till.asking.from_memory()
-    keys = None if key is None else EventKeys(key)
     commands: list[Spend] = []
     places: list[int] = []
-    for count, (number, usage) in enumerate(usages):
+    for count, (number, event) in enumerate(asked):
         if count % TURN == TURN - 1:
             await asyncio.sleep(0)
         try:
-            command = asking.spend(
-                usage.user_id, usage.tokens, usage.action_type, idempotency_key=_key_of(usage, keys, number),
-                **usage.details,
-            )  # fmt: skip
+            command = command_of(asking, event, number)
         except TillError as error:
-            results[number] = _problem(error)
+            outcomes[number] = "", error
         else:
             commands.append(command)
             places.append(number)
 
     answers = till.submit_many(commands)
     await _all(answers)
-    accepted, repeated = 0, 0
     for number, command, answered in zip(places, commands, answers, strict=True):
-        receipt = _outcome(answered)
-        if isinstance(receipt, Receipt):
-            accepted += 1
-            repeated += receipt.is_replay
-            results[number] = AcceptedAnswer.of(receipt, command.user.name)
-        else:
-            results[number] = receipt
-    complete = [result for result in results if result is not None]
+        outcomes[number] = command.user.name, _outcome(answered)
+    complete = [outcome for outcome in outcomes if outcome is not None]
     assert len(complete) == len(events)
-    written = _encoder.encode(BatchAnswer(complete, accepted, len(events) - accepted))
-    return written, 0 < accepted == repeated
+    return complete
+
+
+def command_of(key: str | None) -> CommandOf:
+    """Return how events sent with the request's key are asked for."""
+    keys = None if key is None else EventKeys(key)
+
+    def command(asking: Asking, usage: Usage, number: int) -> Spend:
+        return asking.spend(
+            usage.user_id, usage.tokens, usage.action_type, idempotency_key=_key_of(usage, keys, number),
+            **usage.details,
+        )  # fmt: skip
+
+    return command
+
+
+def answer_of(outcomes: Sequence[tuple[str, Outcome]]) -> tuple[bytes, bool]:
+    """Return the answer's body, and whether all that it accepts was accepted before."""
+    accepted, repeated = 0, 0
+    results: list[AcceptedAnswer | msgspec.Raw] = []
+    for name, outcome in outcomes:
+        if isinstance(outcome, Receipt):
+            accepted += 1
+            repeated += outcome.is_replay
+            results.append(AcceptedAnswer.of(outcome, name))
+        else:
+            results.append(_problem(outcome))
+    return _encoder.encode(BatchAnswer(results, accepted, len(outcomes) - accepted)), 0 < accepted == repeated
 
 
 def _events(body: bytes) -> Sequence[object]:
@@ -123,7 +162,7 @@ def _events(body: bytes) -> Sequence[object]:
 
 def _read_slowly(body: bytes) -> Sequence[object]:
     """Return the events of a body that msgspec does not take (Python's own reader knows NaN), or say what is wrong."""
-    sent = _parsed(body) if body else None
+    sent = parsed(body) if body else None
     if not isinstance(sent, dict):
         said = "must be a JSON object" if body else "a JSON object is missing"
         raise InvalidRequest(f"body: {said}", errors=[{"field": "body", "message": said}])
@@ -145,10 +184,11 @@ def _judged(event: object) -> Usage | TillError:
             return usage
     except UNREADABLE:
         pass
-    return judged(_parsed(bytes(event)))
+    return judged(parsed(bytes(event)))
 
 
-def _parsed(body: bytes) -> object:
+def parsed(body: bytes) -> object:
+    """Return a body as Python's own reader has it. Raises: MalformedBody."""
     try:
         return json.loads(body)
     except json.JSONDecodeError as error:
@@ -174,17 +214,18 @@ async def _all(answers: Sequence[Answer[Any]]) -> None:
                 await answer
 
 
-def _outcome(answer: Answer[Any]) -> Receipt | msgspec.Raw:
+def _outcome(answer: Answer[Any]) -> Outcome:
     try:
         receipt: Receipt | None = answer.result()
     except TillError as error:
-        return _problem(error)
-    except Exception:  # A bug of ours. One event's, so the others are answered all the same.
+        return error
+    except Exception as error:  # A bug of ours. One event's, so the others are answered all the same.
         log.exception("an event of a batch failed")
-        return msgspec.Raw(problems.dumped(problems.bug_within()))
+        return error
     assert receipt is not None
     return receipt
 
 
-def _problem(error: TillError) -> msgspec.Raw:
-    return msgspec.Raw(problems.dumped(problems.within(error)))
+def _problem(error: Exception) -> msgspec.Raw:
+    within = problems.within(error) if isinstance(error, TillError) else problems.bug_within()
+    return msgspec.Raw(problems.dumped(within))
