@@ -383,6 +383,13 @@ def test_cycles_are_owed_in_the_order_in_which_they_begin(history: History, at: 
     assert all(owed.owed_at >= owed.cycle.starts_at for owed in coming)
 
 
+def test_what_is_active_and_canceled_at_one_moment_was_never_active_then() -> None:
+    later = NOW + timedelta(days=1)
+    history = History(states=(state(NOW, "past_due"), state(later, "active", "a"), state(later, "canceled", "b")))
+
+    assert due(history, later) == []
+
+
 @given(history=histories, at=moments)
 def test_by_an_independent_count_what_begins_while_active_is_due(history: History, at: datetime) -> None:
     """Told again in the plainest words, for subscriptions that nobody pays for and that have no announced end."""

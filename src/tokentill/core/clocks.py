@@ -144,8 +144,10 @@ _Turn = tuple[SubscriptionStatus, datetime]
 
 def _turns(history: History) -> list[_Turn]:
     """Return every change of the status that was told or paid for, oldest first; before the first it is active."""
+    # Of several states at one moment the last in rank is how it stood: the others lasted for no time at all.
+    states = {state.at: state.status for state in _in_order(history) if state.status is not None}
     told: list[tuple[datetime, int, bool, SubscriptionStatus]] = [
-        (state.at, _RANKS[state.status], False, state.status) for state in history.states if state.status is not None
+        (at, _RANKS[status], False, status) for at, status in states.items()
     ]
     told += [(period.paid_at, _RANKS["active"], True, "active") for period in history.periods]
     turns: list[_Turn] = []

@@ -24,7 +24,11 @@ _PERIOD = """starts_at, ends_at, plan_key, first_cycle, cycles_count, invoice_id
 
 def lock(conn: Conn, subscription_id: str) -> None:
     """Let nobody else add to this subscription's history until the transaction ends."""
-    conn.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 12))", [subscription_id])
+    sql = """
+        INSERT INTO subscription_turns AS t VALUES (%s, 1)
+            ON CONFLICT ON CONSTRAINT subscription_turns_pkey DO UPDATE SET turn = t.turn + 1
+    """
+    conn.execute(sql, [subscription_id])
 
 
 def establish(conn: Conn, subscription: Subscription, *, now: datetime) -> Subscription:
