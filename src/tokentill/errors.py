@@ -7,6 +7,7 @@
     + InvalidTime
     + InvalidText
     + UnknownAction
+    + UnknownModel
     + UnknownPlan
     + UnknownPack
     + InvalidCatalog
@@ -24,10 +25,14 @@
     + SubscriptionNotFound
     + EventNotFound
     + FindingNotFound
+    + ActionNotFound
+    + ModelNotFound
+    + PriceNotFound
   x Conflict                 the request contradicts what is already recorded
     + IdempotencyConflict
     + AccountFrozen
     + HoldClosed
+    + PriceChangeTooLarge
   x Insufficient
     + InsufficientTokens
   x Unavailable              try again later; nothing was written
@@ -107,6 +112,12 @@ class UnknownAction(InvalidRequest):
     """No AI action of that name is configured. Nothing was written."""
 
     code = "unknown_action"
+
+
+class UnknownModel(InvalidRequest):
+    """The price book has no such model, and calls without a price are refused. Nothing was written."""
+
+    code = "unknown_model"
 
 
 class UnknownPlan(InvalidRequest):
@@ -211,6 +222,24 @@ class FindingNotFound(NotFound):
     code = "finding_not_found"
 
 
+class ActionNotFound(NotFound):
+    """There is no AI action of that name. Nothing was written."""
+
+    code = "action_not_found"
+
+
+class ModelNotFound(NotFound):
+    """The price book has no such model of that provider. Nothing was written."""
+
+    code = "model_not_found"
+
+
+class PriceNotFound(NotFound):
+    """The price book has no such price. Nothing was written."""
+
+    code = "price_not_found"
+
+
 class Conflict(TillError):
     """The request contradicts what is already recorded. Nothing was written."""
 
@@ -233,6 +262,12 @@ class HoldClosed(Conflict):
     """The hold has ended in another way than the request wants: captured, voided or expired. Nothing was written."""
 
     code = "hold_closed"
+
+
+class PriceChangeTooLarge(Conflict):
+    """An update would change a price by more than was allowed. Nothing was written."""
+
+    code = "price_change_too_large"
 
 
 class Insufficient(TillError):

@@ -32,6 +32,8 @@ class Settings:
     dispute_freezes: bool = False
     usage_key_hours: int = 72  # How long a retry of a spend is recognised as one.
     stripe_mode: Literal["test", "live"] | None = None  # None: the first event that is acted on decides.
+    unknown_model: Literal["record", "refuse", "fallback"] = "record"  # What a call without a price meets.
+    fallback_model: str | None = None  # Whose price it has then: a name in the price book, or provider/name.
     stripe_webhook_secrets: tuple[str, ...] = ()  # Several while one is being rotated; none: the webhook is off.
 
     @classmethod
@@ -48,6 +50,10 @@ class Settings:
         mode = env.get("TILL_STRIPE_MODE") or None
         if mode not in (None, "test", "live"):
             raise BadSetting(f"TILL_STRIPE_MODE is test or live, not {mode!r}.")
+        unknown_model = _one_of(env, "TILL_UNKNOWN_MODEL", "record", "refuse", "fallback")
+        fallback_model = (env.get("TILL_FALLBACK_MODEL") or "").strip() or None
+        if (unknown_model == "fallback") != (fallback_model is not None):
+            raise BadSetting("TILL_UNKNOWN_MODEL=fallback and TILL_FALLBACK_MODEL go together: whose price is it?")
         api_key = _api_key(env)
         mode_of_key = _mode_of(api_key)
         if mode is not None and mode_of_key not in (None, mode):
@@ -66,6 +72,8 @@ class Settings:
             dispute_freezes=_flag(env, "TILL_DISPUTE_FREEZE"),
             usage_key_hours=_hours(env, "TILL_USAGE_KEY_HOURS", default=72, minimum=24),
             stripe_mode=mode or mode_of_key,  # type: ignore[arg-type]  # one of the two, as was just checked
+            unknown_model=unknown_model,  # type: ignore[arg-type]  # one of the three, as was just checked
+            fallback_model=fallback_model,
             stripe_webhook_secrets=tuple(secret for secret in secrets if secret),
         )
 

@@ -109,7 +109,9 @@ FAULTS = [
         "] == []",
         (
             # Where one statement is the COMMIT as well, there is no between.
-            Line("engine/draft.py", "return not any(request.companions for request, _ in asked)", "return False"),
+            Line(
+                "engine/draft.py", "return not any(request.companions or", "return False and any(request.companions or"
+            ),
             Line(
                 LANE,
                 "holds.write(conn, placed, changed, now=now)",

@@ -220,6 +220,8 @@ def test_capturing_is_repeated_after_a_restart(database: str, clock: Clock) -> N
     with Till(database, clock=clock) as till:
         assert till.capture("alice", hold.hold_id, 300, idempotency_key="k") == first
         assert till.capture("alice", hold.id, 7) == first
+        for _ in range(2):  # The second time it is found by this name alone.
+            assert till.capture("alice", hold.id, 7, idempotency_key="another") == first
         with pytest.raises(IdempotencyConflict):
             till.capture("alice", hold.hold_id, 301, idempotency_key="k")
         assert till.balance("alice").balance == 700

@@ -64,6 +64,11 @@ def is_storable(value: str) -> bool:
     return _UNSTORABLE.search(value) is None
 
 
+def storable(value: str, length_max: int) -> str:
+    """Return as much of a text as can be kept: for what only describes a call, and is no reason to lose it."""
+    return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", value[:length_max])
+
+
 def metadata(value: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the metadata as plain JSON. Raises: InvalidText when it is no JSON object or too large."""
     if value is None:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Literal
 from uuid import UUID
 
+from tokentill.core.companions import Found
 from tokentill.core.journal import Metadata, Source, TransactionType
 from tokentill.core.keys import Key
 from tokentill.core.lots import PRIORITY_DEFAULT, LotKind
@@ -19,6 +20,7 @@ from tokentill.core.reversals import Policies
 from tokentill.core.users import User
 from tokentill.core.values import Value
 from tokentill.core.values import field as value_field
+from tokentill.errors import TillError
 
 OnInsufficient = Literal["refuse", "record"]
 
@@ -112,6 +114,13 @@ class Spend(Value, frozen=True):
     occurred_at: datetime | None = None  # None: now.
     hold_id: UUID | None = None
     aliases: tuple[Key, ...] = ()
+    price_id: int | None = None
+    provider: str | None = None
+    service_tier: str | None = None
+    found: tuple[Found, ...] = ()  # What does not fit about the call; written with its row.
+    corrects_seq: int | None = None  # It is no call, but the difference to what an earlier row said of one.
+    # By a rule that may have been edited since it was asked for the first time: only a repeat is answered.
+    refused: TillError | None = None
 
 
 @lru_cache(maxsize=4096)

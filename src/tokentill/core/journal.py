@@ -10,7 +10,7 @@ what the balance was and became, which lots it moved and how the debt changed:
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 from uuid import UUID
@@ -23,6 +23,14 @@ Source = Literal["admin", "subscription", "trial", "token_pack", "stripe", "refu
 RowKind = Literal["transaction", "drip", "usage"]
 
 Metadata = Mapping[str, object]
+
+# Usage that is written so long after it occurred is late: by then the account may hold other lots than it did.
+LATE_AFTER = timedelta(hours=1)
+
+
+def is_late(occurred_at: datetime, created_at: datetime) -> bool:
+    """Whether usage was written late: priced for when it occurred, paid from the lots of when it was written."""
+    return created_at - occurred_at > LATE_AFTER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +119,10 @@ class UsageRow(Value, frozen=True):
     idempotency_key: bytes
     occurred_at: datetime
     hold_id: UUID | None = None  # The hold that it captured.
+    price_id: int | None = None  # The entry of the price book that `cost_estimate` comes from; None: from elsewhere.
+    provider: str | None = None  # Who served the call, and in which tier; None: the usual one.
+    service_tier: str | None = None
+    corrects_seq: int | None = None  # The row whose cost this one puts right; then it is no call of its own.
 
     @property
     def kind(self) -> RowKind:

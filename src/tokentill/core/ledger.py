@@ -127,6 +127,8 @@ def _decide_capture(account: Account, capture: Spend, hold: Hold | None, at: dat
 
 
 def _decide_spend(account: Account, spend: Spend, at: datetime, captured: Hold | None = None) -> Decision:
+    if spend.refused is not None:
+        return Refused(spend.refused)
     tokens, action_type, model_used = spend.tokens, spend.action_type, spend.model_used
     if captured is not None:  # What the call did not say is as the hold says.
         tokens = captured.tokens if tokens is None else tokens
@@ -147,7 +149,8 @@ def _decide_spend(account: Account, spend: Spend, at: datetime, captured: Hold |
         account.user_id, account.seq + 1, action_type, model_used, tokens, spend.input_tokens, spend.output_tokens,
         spend.pools, spend.cost_estimate, spend.success, spend.error_message, spend.estimated, account.balance,
         account.balance - tokens, plan.moves, plan.shortfall_tokens, spend.provider_request_id, spend.metadata,
-        spend.key.value, spend.occurred_at or at, spend.hold_id,
+        spend.key.value, spend.occurred_at or at, spend.hold_id, spend.price_id, spend.provider, spend.service_tier,
+        spend.corrects_seq,
     )  # fmt: skip
     return Decided(_taken(account, row, plan, at), (*expirations, row))
 

@@ -38,7 +38,7 @@ class Request(Answer[Any]):
     `at` is the moment it is decided for; None: that of its batch.
     """
 
-    __slots__ = ("at", "command", "companions", "hold_ref", "key_refs", "keys", "user_id")
+    __slots__ = ("at", "command", "companions", "found", "hold_ref", "key_refs", "keys", "user_id")
 
     def __init__(self, command: Command, at: datetime | None, companions: tuple[Companion, ...]) -> None:
         self.state = "waiting"
@@ -46,6 +46,8 @@ class Request(Answer[Any]):
         self.command = command
         self.at = at
         self.companions = companions
+        # Written with its row, and not when it is answered by an earlier one.
+        self.found = command.found if isinstance(command, Spend) else ()
         self.user_id: UUID = command.user.user_id
         self.hold_ref: HoldRef | None = None  # The hold that it is about.
         # Under which it happens once: its own key, and other names of the same fact. None of them is a hold's: the
@@ -209,7 +211,7 @@ class Draft:
         if self.rowless or self.learned or not all(isinstance(row, UsageRow) for row in self.rows):
             return False
         asked = (*self.written, *self.held)
-        return not any(request.companions for request, _ in asked)
+        return not any(request.companions or request.found for request, _ in asked)
 
     @property
     def written_holds(self) -> tuple[list[tuple[UUID, Hold]], list[tuple[UUID, Hold]]]:

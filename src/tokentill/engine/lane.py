@@ -270,7 +270,9 @@ class Lane:
             keys.append(conn, used, created_at=now)
             holds.write(conn, placed, changed, now=now)
             rowless = (*draft.rowless, *(request for request, _ in draft.held))
-            beside: list[Beside] = [(each.user_id, each.companions, row.seq) for each, row in draft.written]
+            beside: list[Beside] = [
+                (each.user_id, (*each.companions, *each.found), row.seq) for each, row in draft.written
+            ]
             beside += [(each.user_id, each.companions, None) for each in rowless]
             companions.write_all(conn, beside, now=now)
 

@@ -15,6 +15,7 @@ from tokentill.core.journal import (
     RowKind,
     Transaction,
     UsageRow,
+    is_late,
 )
 from tokentill.core.lots import LotMoves
 from tokentill.core.values import Value, astuple
@@ -50,6 +51,11 @@ class Receipt(Value, frozen=True):
     def id(self) -> str:
         """The row's address, as the API gives it out."""
         return f"{self.user_id.hex}-{self.seq}"
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it is usage that was written long after it occurred."""
+        return self.kind == "usage" and is_late(self.effective_at, self.created_at)
 
     @classmethod
     def of(cls, row: Row, *, created_at: datetime) -> "Receipt":
@@ -105,48 +111,56 @@ INSERT_USAGE = """
     INSERT INTO token_usage (
            user_id, seq, action_type, model_used, tokens_used, input_tokens, output_tokens, pools, cost_estimate,
            success, error_message, estimated, balance_before, balance_after, lot_moves, debt_change,
-           provider_request_id, idempotency_key, metadata, occurred_at, hold_id, created_at)
+           provider_request_id, idempotency_key, metadata, occurred_at, hold_id, price_id, provider, service_tier,
+           corrects_seq, created_at)
     SELECT n.user_id, n.seq, n.action_type, n.model_used, n.tokens_used, n.input_tokens, n.output_tokens, n.pools,
            n.cost_estimate, n.success, n.error_message, n.estimated, n.balance_before, n.balance_after,
            CASE WHEN n.lot_moves IS NULL THEN ARRAY[n.lot, n.moved] ELSE n.lot_moves::bigint[] END, n.debt_change,
-           n.provider_request_id, n.idempotency_key, n.metadata, n.occurred_at, n.hold_id, n.created_at
+           n.provider_request_id, n.idempotency_key, n.metadata, n.occurred_at, n.hold_id, n.price_id, n.provider,
+           n.service_tier, n.corrects_seq, n.created_at
       FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[],
                   %s::jsonb[], %s::numeric[], %s::boolean[], %s::text[], %s::boolean[], %s::bigint[], %s::bigint[],
                   %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::uuid[], %s::jsonb[],
-                  %s::timestamptz[], %s::uuid[], %s::timestamptz[])
+                  %s::timestamptz[], %s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
         AS n (user_id, seq, action_type, model_used, tokens_used, input_tokens, output_tokens, pools, cost_estimate,
               success, error_message, estimated, balance_before, balance_after, lot, moved, lot_moves, debt_change,
-              provider_request_id, idempotency_key, metadata, occurred_at, hold_id, created_at)
+              provider_request_id, idempotency_key, metadata, occurred_at, hold_id, price_id, provider, service_tier,
+              corrects_seq, created_at)
 """
 
 
 def usage_columns(rows: Sequence[UsageRow], created_at: datetime) -> list[packing.Packed]:
     """Return what INSERT_USAGE takes. Raises: OverflowError when a number is out of range, UnicodeEncodeError."""
     single = [row.lot_moves[0] if len(row.lot_moves) == 1 else (0, 0) for row in rows]
+    or_none, names, texts = packing.or_none, packing.names, packing.texts
     return [
         packing.uuids([row.user_id.bytes for row in rows]),
         packing.bigints([row.seq for row in rows]),
-        packing.names([row.action_type for row in rows]),
-        packing.names([row.model_used for row in rows]),
+        names([row.action_type for row in rows]),
+        or_none(names, [row.model_used for row in rows]),
         packing.bigints([row.tokens_used for row in rows]),
-        packing.bigints_or_nulls([row.input_tokens for row in rows]),
-        packing.bigints_or_nulls([row.output_tokens for row in rows]),
-        packing.jsons([None if row.pools is None else encode_counts(row.pools) for row in rows]),
-        packing.numerics([row.cost_estimate for row in rows]),
+        or_none(packing.bigints_or_nulls, [row.input_tokens for row in rows]),
+        or_none(packing.bigints_or_nulls, [row.output_tokens for row in rows]),
+        or_none(packing.jsons, [None if row.pools is None else encode_counts(row.pools) for row in rows]),
+        or_none(packing.numerics, [row.cost_estimate for row in rows]),
         packing.flags([row.success for row in rows]),
-        packing.texts([row.error_message for row in rows]),
+        or_none(texts, [row.error_message for row in rows]),
         packing.flags([row.estimated for row in rows]),
         packing.bigints([row.balance_before for row in rows]),
         packing.bigints([row.balance_after for row in rows]),
         packing.bigints([lot for lot, _ in single]),
         packing.bigints([tokens for _, tokens in single]),
-        packing.texts([None if len(row.lot_moves) == 1 else _moves(row.lot_moves) for row in rows]),
+        or_none(texts, [None if len(row.lot_moves) == 1 else _moves(row.lot_moves) for row in rows]),
         packing.bigints([row.debt_change for row in rows]),
-        packing.texts([row.provider_request_id for row in rows]),
+        or_none(texts, [row.provider_request_id for row in rows]),
         packing.uuids([row.idempotency_key for row in rows]),
         packing.jsons([compact_json(row.metadata).encode() if row.metadata else b"{}" for row in rows]),
         packing.moments([row.occurred_at for row in rows]),
-        packing.uuids_or_nulls([None if row.hold_id is None else row.hold_id.bytes for row in rows]),
+        or_none(packing.uuids_or_nulls, [None if row.hold_id is None else row.hold_id.bytes for row in rows]),
+        or_none(packing.bigints_or_nulls, [row.price_id for row in rows]),
+        or_none(names, [row.provider for row in rows]),
+        or_none(names, [row.service_tier for row in rows]),
+        or_none(packing.bigints_or_nulls, [row.corrects_seq for row in rows]),
         packing.moments([created_at] * len(rows)),
     ]
 

@@ -33,7 +33,7 @@ def append(conn: Conn, used: Sequence[UsedKey], *, created_at: datetime) -> None
     usage = [key for key in used if key.kind == "usage"]
     financial = [key for key in used if key.kind != "usage"]
     if usage:
-        conn.execute(INSERT_USAGE_KEYS, usage_columns(usage, created_at))
+        conn.execute(INSERT_USAGE_KEYS, usage_columns(usage))
     if financial:
         sql = """
             INSERT INTO token_keys (user_id, key, request_hash, seq, kind, created_at)
@@ -55,14 +55,14 @@ INSERT_USAGE_KEYS = """
 """
 
 
-def usage_columns(used: Sequence[UsedKey], created_at: datetime) -> list[packing.Packed]:
-    """Return what INSERT_USAGE_KEYS takes."""
+def usage_columns(used: Sequence[UsedKey]) -> list[packing.Packed]:
+    """Return what INSERT_USAGE_KEYS takes. Each key has the time of its row: without it, the row is not found."""
     return [
         packing.uuids([key.user_id.bytes for key in used]),
         packing.uuids([key.key for key in used]),
         packing.uuids([key.request_hash for key in used]),
         packing.bigints([key.seq for key in used]),
-        packing.moments([created_at] * len(used)),
+        packing.moments([key.created_at for key in used]),
     ]
 
 

@@ -50,7 +50,7 @@ def write(
     if rows:
         columns["usage"] = journal.usage_columns(rows, now)
     if used:
-        columns["keys"] = keys.usage_columns(used, now)
+        columns["keys"] = keys.usage_columns(used)
     if placed:
         columns["placed"] = holds.placed_columns(placed, now)
     if changed:

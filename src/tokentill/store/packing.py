@@ -10,11 +10,12 @@ Source: an array's and each type's binary format is what PostgreSQL's own `*_rec
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Context, Decimal
 from functools import lru_cache
 from struct import Struct
+from typing import TypeVar
 
 from psycopg import Connection
 from psycopg.adapt import Buffer, Dumper
@@ -105,6 +106,10 @@ class Packed(bytes):
     """An array, ready to be sent."""
 
 
+T = TypeVar("T")
+P = TypeVar("P", bound=Packed)
+
+
 class Texts(Packed):
     """A text[]."""
 
@@ -151,6 +156,15 @@ class _AsItIs(Dumper):
 
     def dump(self, obj: Buffer) -> Buffer:
         return obj
+
+
+def or_none(pack: Callable[[list[T | None]], P], values: list[T | None]) -> P:
+    """Return a column that may be empty: an array of nothing where all are null.
+
+    `unnest` of several arrays goes on to the end of the longest, with nulls for the shorter: what no row says need not
+    be packed, sent and read.
+    """
+    return pack([] if values.count(None) == len(values) else values)
 
 
 def uuids(values: Sequence[bytes]) -> Uuids:

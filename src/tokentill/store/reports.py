@@ -4,13 +4,13 @@ Each report takes `at`: tokens that are due at that moment are not shown, whethe
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
 from psycopg.rows import class_row
 
-from tokentill.core.journal import RowKind
+from tokentill.core.journal import RowKind, is_late
 from tokentill.core.lots import Lot, burn_order
 from tokentill.store.accounts import lot_of
 from tokentill.store.db import Conn
@@ -97,7 +97,10 @@ def lot_expiries(conn: Conn, user_id: UUID) -> dict[int, datetime | None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One journal row, whichever of the three journals it is in. `tokens` is signed."""
+    """One journal row, whichever of the three journals it is in. `tokens` is signed.
+
+    The `detail` of usage that was written long after it occurred says `late`.
+    """
 
     seq: int
     kind: RowKind
@@ -144,7 +147,8 @@ def history(conn: Conn, user_id: UUID, *, limit: int = 50, before_seq: int | Non
                     'model_used', model_used, 'input_tokens', input_tokens, 'output_tokens', output_tokens,
                     'pools', pools, 'cost_estimate', cost_estimate::text, 'success', success,
                     'error_message', error_message, 'estimated', nullif(estimated, false),
-                    'hold_id', hold_id, 'provider_request_id', provider_request_id,
+                    'hold_id', hold_id, 'provider_request_id', provider_request_id, 'provider', provider,
+                    'service_tier', service_tier, 'price_id', price_id, 'corrects_seq', corrects_seq,
                     'metadata', nullif(metadata, '{}')))
            FROM token_usage
           WHERE user_id = %(user)s AND seq < %(before)s
@@ -168,4 +172,8 @@ def _entry(row: tuple[object, ...]) -> Entry:
     flat = fields["lot_moves"]
     assert isinstance(flat, list)
     fields["lot_moves"] = tuple(zip(flat[::2], flat[1::2], strict=True))
-    return Entry(**fields)  # type: ignore[arg-type]  # the columns' types are the fields'
+    entry = Entry(**fields)  # type: ignore[arg-type]  # the columns' types are the fields'
+    # What corrects a row has that row's time, and is no usage that came late.
+    if entry.kind == "usage" and "corrects_seq" not in entry.detail and is_late(entry.effective_at, entry.created_at):
+        return replace(entry, detail={**entry.detail, "late": True})
+    return entry

@@ -589,11 +589,79 @@ CREATE TABLE public.ai_actions (
     fixed_tokens bigint,
     multiplier numeric DEFAULT 1 NOT NULL,
     is_active boolean DEFAULT true NOT NULL,
-    CONSTRAINT ai_actions_charge CHECK ((charge = ANY (ARRAY['metered'::text, 'fixed'::text]))),
+    model text,
+    provider text,
+    temperature double precision,
+    max_tokens bigint,
+    system_prompt text,
+    model_multipliers jsonb DEFAULT '{}'::jsonb NOT NULL,
+    markup numeric,
+    cents_per_million_tokens numeric,
+    revision bigint DEFAULT 1 NOT NULL,
+    updated_at timestamp with time zone,
+    updated_by text,
+    CONSTRAINT ai_actions_charge CHECK ((charge = ANY (ARRAY['metered'::text, 'fixed'::text, 'cost_plus'::text]))),
+    CONSTRAINT ai_actions_cost_plus_has_its_factors CHECK (
+CASE charge
+    WHEN 'cost_plus'::text THEN ((markup IS NOT NULL) AND (cents_per_million_tokens IS NOT NULL))
+    ELSE ((markup IS NULL) AND (cents_per_million_tokens IS NULL))
+END),
     CONSTRAINT ai_actions_fixed_has_tokens CHECK (((charge = 'fixed'::text) = (fixed_tokens IS NOT NULL))),
     CONSTRAINT ai_actions_fixed_positive CHECK ((fixed_tokens > 0)),
+    CONSTRAINT ai_actions_markup_positive CHECK (((markup > (0)::numeric) AND (markup <> 'NaN'::numeric))),
+    CONSTRAINT ai_actions_max_tokens_positive CHECK ((max_tokens > 0)),
+    CONSTRAINT ai_actions_model CHECK (((length(model) >= 1) AND (length(model) <= 255))),
+    CONSTRAINT ai_actions_model_multipliers CHECK (((jsonb_typeof(model_multipliers) = 'object'::text) AND (NOT jsonb_path_exists(model_multipliers, '$.*?(@.type() != "number" || @ < 0)'::jsonpath)))),
+    CONSTRAINT ai_actions_multiplier_is_a_number CHECK ((multiplier <> 'NaN'::numeric)),
     CONSTRAINT ai_actions_multiplier_not_negative CHECK ((multiplier >= (0)::numeric)),
-    CONSTRAINT ai_actions_name CHECK ((action_type ~ '^[a-z][a-z0-9_]{0,62}$'::text))
+    CONSTRAINT ai_actions_name CHECK ((action_type ~ '^[a-z][a-z0-9_]{0,62}$'::text)),
+    CONSTRAINT ai_actions_provider CHECK (((length(provider) >= 1) AND (length(provider) <= 63))),
+    CONSTRAINT ai_actions_system_prompt_bytes CHECK ((octet_length(system_prompt) <= 100000)),
+    CONSTRAINT ai_actions_temperature CHECK (((temperature >= (0)::double precision) AND (temperature <= (2)::double precision))),
+    CONSTRAINT ai_actions_token_price_positive CHECK (((cents_per_million_tokens > (0)::numeric) AND (cents_per_million_tokens <> 'NaN'::numeric)))
+);
+
+CREATE TABLE public.ai_edits (
+    revision bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    created_by text NOT NULL
+);
+
+CREATE TABLE public.ai_models (
+    provider text NOT NULL,
+    model text NOT NULL,
+    revision bigint NOT NULL,
+    aliases text[] NOT NULL,
+    match jsonb,
+    "position" integer NOT NULL,
+    is_active boolean NOT NULL,
+    source text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    created_by text NOT NULL,
+    CONSTRAINT ai_models_model CHECK (((length(model) >= 1) AND (length(model) <= 255))),
+    CONSTRAINT ai_models_provider CHECK (((provider = lower(provider)) AND (provider <> ''::text))),
+    CONSTRAINT ai_models_source CHECK ((source = ANY (ARRAY['genai-prices'::text, 'own'::text])))
+);
+
+CREATE TABLE public.ai_prices (
+    price_id bigint NOT NULL,
+    provider text NOT NULL,
+    model text NOT NULL,
+    service_tier text,
+    effective_from timestamp with time zone,
+    daily_from time without time zone,
+    daily_until time without time zone,
+    prices jsonb,
+    source text NOT NULL,
+    note text,
+    revision bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    created_by text NOT NULL,
+    CONSTRAINT ai_prices_only_overrides_are_withdrawn CHECK (((prices IS NOT NULL) OR (source = 'override'::text))),
+    CONSTRAINT ai_prices_prices_are_named CHECK ((jsonb_typeof(prices) = 'object'::text)),
+    CONSTRAINT ai_prices_source CHECK ((source = ANY (ARRAY['genai-prices'::text, 'override'::text]))),
+    CONSTRAINT ai_prices_tier CHECK ((service_tier ~ '^[a-z0-9_]{1,63}$'::text)),
+    CONSTRAINT ai_prices_window_is_whole CHECK (((daily_from IS NULL) = (daily_until IS NULL)))
 );
 
 CREATE TABLE public.audit_log (
@@ -828,6 +896,11 @@ CREATE TABLE public.subscription_states (
     CONSTRAINT subscription_states_status CHECK ((status = ANY (ARRAY['active'::text, 'past_due'::text, 'paused'::text, 'canceled'::text])))
 );
 
+CREATE TABLE public.subscription_turns (
+    subscription_id text NOT NULL,
+    turn bigint NOT NULL
+);
+
 CREATE TABLE public.till_migrations (
     number integer NOT NULL,
     name text NOT NULL,
@@ -963,6 +1036,8 @@ CREATE TABLE public.token_usage (
     metadata jsonb NOT NULL,
     occurred_at timestamp with time zone NOT NULL,
     created_at timestamp with time zone NOT NULL,
+    provider text,
+    service_tier text,
     CONSTRAINT token_usage_adds_up CHECK ((balance_after = (balance_before - tokens_used))),
     CONSTRAINT token_usage_failure_is_free CHECK ((success OR (tokens_used = 0))),
     CONSTRAINT token_usage_input_not_negative CHECK ((input_tokens >= 0)),
@@ -1209,7 +1284,10 @@ UNION ALL
 CREATE VIEW unified.token_usage AS
  SELECT token_usage.user_id,
     token_usage.seq,
-    token_usage.action_type,
+        CASE
+            WHEN (token_usage.corrects_seq IS NULL) THEN token_usage.action_type
+            ELSE 'cost_correction'::text
+        END AS action_type,
     token_usage.model_used,
     token_usage.tokens_used,
     token_usage.input_tokens,
@@ -1264,6 +1342,15 @@ ALTER TABLE ONLY till_jobs.procrastinate_periodic_defers ALTER COLUMN id SET DEF
 
 ALTER TABLE ONLY public.ai_actions
     ADD CONSTRAINT ai_actions_pkey PRIMARY KEY (action_type);
+
+ALTER TABLE ONLY public.ai_edits
+    ADD CONSTRAINT ai_edits_pkey PRIMARY KEY (revision);
+
+ALTER TABLE ONLY public.ai_models
+    ADD CONSTRAINT ai_models_pkey PRIMARY KEY (provider, model, revision);
+
+ALTER TABLE ONLY public.ai_prices
+    ADD CONSTRAINT ai_prices_pkey PRIMARY KEY (price_id);
 
 ALTER TABLE ONLY public.audit_log
     ADD CONSTRAINT audit_log_pkey PRIMARY KEY (id);
@@ -1322,6 +1409,9 @@ ALTER TABLE ONLY public.subscription_periods
 ALTER TABLE ONLY public.subscription_states
     ADD CONSTRAINT subscription_states_pkey PRIMARY KEY (subscription_id, at, told_by);
 
+ALTER TABLE ONLY public.subscription_turns
+    ADD CONSTRAINT subscription_turns_pkey PRIMARY KEY (subscription_id);
+
 ALTER TABLE ONLY public.till_migrations
     ADD CONSTRAINT till_migrations_pkey PRIMARY KEY (number);
 
@@ -1369,6 +1459,8 @@ ALTER TABLE ONLY till_jobs.procrastinate_periodic_defers
 
 ALTER TABLE ONLY till_jobs.procrastinate_workers
     ADD CONSTRAINT procrastinate_workers_pkey PRIMARY KEY (id);
+
+CREATE INDEX audit_log_action_edits_idx ON public.audit_log USING btree (((detail ->> 'action'::text)), created_at) WHERE (act = 'edit action'::text);
 
 CREATE INDEX checkouts_session_id_idx ON public.checkouts USING btree (session_id);
 
@@ -1483,6 +1575,12 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE till_jobs.procrastinate_jobs TO till_
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.ai_actions TO till_service;
 
+GRANT SELECT,INSERT ON TABLE public.ai_edits TO till_service;
+
+GRANT SELECT,INSERT ON TABLE public.ai_models TO till_service;
+
+GRANT SELECT,INSERT ON TABLE public.ai_prices TO till_service;
+
 GRANT SELECT,INSERT ON TABLE public.audit_log TO till_service;
 
 GRANT SELECT,INSERT ON TABLE public.catalog_packs TO till_service;
@@ -1516,6 +1614,8 @@ GRANT SELECT,INSERT,UPDATE ON TABLE public.stripe_mode TO till_service;
 GRANT SELECT,INSERT ON TABLE public.subscription_periods TO till_service;
 
 GRANT SELECT,INSERT ON TABLE public.subscription_states TO till_service;
+
+GRANT SELECT,INSERT,UPDATE ON TABLE public.subscription_turns TO till_service;
 
 GRANT SELECT ON TABLE public.till_migrations TO till_service;
 

@@ -14,12 +14,14 @@ code, build a command and await it:
 A user is named by a UUID or by any text of up to 255 characters. Tokens are whole numbers; times are aware.
 """
 
+from tokentill.till.actions import Actions
 from tokentill.till.inbox import Inbox
 from tokentill.till.money import Money
+from tokentill.till.pricing import Pricing
 from tokentill.till.reports import Reports
 from tokentill.till.subscriptions import Subscriptions
 from tokentill.till.tokens import Tokens
 
 
-class Till(Tokens, Subscriptions, Money, Inbox, Reports):
+class Till(Tokens, Subscriptions, Money, Actions, Pricing, Inbox, Reports):
     """Sells, grants and drips tokens, spends them, and explains every one. Use `Till.connect()`."""

@@ -1,6 +1,6 @@
 """Opening a till, closing it, and what all that it does has in common."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from types import TracebackType
@@ -16,19 +16,21 @@ from tokentill.core.catalog import Catalog
 from tokentill.core.commands import HoldCommand, RowCommand
 from tokentill.core.companions import Audited, Companion, ProfileSeen
 from tokentill.core.holds import HoldReceipt
-from tokentill.core.pricing import AiAction
 from tokentill.core.reversals import Policies
 from tokentill.core.users import User
 from tokentill.engine import Answer, Engine
 from tokentill.errors import HoldNotFound, SwitchedOff
 from tokentill.ids import Uuid7s, utc_now
 from tokentill.services.arriving import Arrivals
-from tokentill.services.asking import Asking, WhichHold, Who, hold_of
+from tokentill.services.asking import Asking
+from tokentill.services.calling import WhichHold, Who, hold_of
 from tokentill.services.cataloguing import InForce
+from tokentill.services.charging import UnknownModels
 from tokentill.services.context import Context
+from tokentill.services.rates import RatesInForce
 from tokentill.services.selling import Stripe
 from tokentill.settings import Settings
-from tokentill.store import actions, db, embedded, holds, migrate
+from tokentill.store import db, embedded, holds, migrate
 from tokentill.store.journal import Receipt
 
 
@@ -49,6 +51,7 @@ class Base:
         stripe_mode: Literal["test", "live"] | None = None,
         engine_of: Callable[..., Engine] = Engine,
         usage_key_hours: int = 72,
+        unknown_models: UnknownModels | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         """Open a till on a migrated database. `clock` and `new_id` (UUIDv7s) are where time and ids come from.
@@ -57,6 +60,7 @@ class Base:
         `stripe` is Stripe's API, or `stripe_of` returns it when it is first needed: its library takes long to load.
         Without either, nothing is sold through Stripe from here. `engine_of` makes the engine: a `RoutedEngine` where
         this till is one worker's of several. `usage_key_hours` is how long its worker keeps the keys of usage.
+        `unknown_models` is what a call of a model without a price meets; else it is recorded, with a finding.
         Events of another `stripe_mode` are ignored; without it, the first one acted on decides.
 
         Raises: DatabaseUnavailable, SchemaMissing, SchemaNewer, UnsafePostgres.
@@ -67,7 +71,6 @@ class Base:
         with db.connect(url) as conn:
             migrate.require_current(conn)
             db.require_safe(conn, allow_unsafe=allow_unsafe)
-            self._actions: Mapping[str, AiAction] = actions.load(conn)
         self._on_close = on_close
         self._stripe_of = stripe_of if stripe is None else lambda: stripe
         pool: ConnectionPool[Connection[TupleRow]] = db.pool(url)
@@ -81,12 +84,14 @@ class Base:
             livemode=None if stripe_mode is None else stripe_mode == "live",
         )  # fmt: skip
         self._arrivals = Arrivals(self.context)
+        self.rates = RatesInForce(self.context.connection, clock)
         self.asking = Asking(
             catalog=in_force,
-            actions=self._actions_in_force,
+            rates=self.rates,
+            unknown_models=unknown_models or UnknownModels(),
             new_id=new_id,
             clock=clock,
-            action_of_hold=lambda user, hold_id: self.find_hold(user, hold_id).action_type,
+            hold_placed=self.find_hold,
         )
 
     @classmethod
@@ -118,6 +123,7 @@ class Base:
         options: dict[str, Any] = {
             "catalog": catalog, "stripe": stripe, "policies": policies, "clock": clock, "new_id": new_id,
             "engine_of": engine_of, "usage_key_hours": settings.usage_key_hours, "stripe_mode": settings.stripe_mode,
+            "unknown_models": UnknownModels(policy=settings.unknown_model, fallback=settings.fallback_model),
             "stripe_of": cache(lambda: _stripe_of(settings)),
         }  # fmt: skip
         if url is not None:
@@ -206,12 +212,6 @@ class Base:
             return ()
         detail = {"tokens": tokens, "reason": reason}
         return (Audited(id=self.context.new_id(), actor=actor, act=act, detail=detail),)
-
-    def _actions_in_force(self, afresh: bool) -> Mapping[str, AiAction]:
-        if afresh:
-            with self.context.connection() as conn:
-                self._actions = actions.load(conn)
-        return self._actions
 
 
 def _stripe_of(settings: Settings) -> Stripe | None:

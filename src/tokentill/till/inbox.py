@@ -12,7 +12,7 @@ from tokentill.services import (
     finding,
     receiving,
 )
-from tokentill.services.asking import Who
+from tokentill.services.calling import Who
 from tokentill.store import findings, inbox
 from tokentill.store.findings import OpenFinding
 from tokentill.store.inbox import InboxEvent

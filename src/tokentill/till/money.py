@@ -15,7 +15,7 @@ from tokentill.services import (
     reversing,
     selling,
 )
-from tokentill.services.asking import Who
+from tokentill.services.calling import Who
 from tokentill.services.cataloguing import Edit
 from tokentill.services.reversing import PaymentReport, Preview
 from tokentill.services.selling import Step

@@ -12,7 +12,7 @@ from tokentill.services import (
     explaining,
     reconciling,
 )
-from tokentill.services.asking import Who
+from tokentill.services.calling import Who
 from tokentill.services.explaining import Explanation
 from tokentill.services.reconciling import Proof
 from tokentill.store import holds, reports

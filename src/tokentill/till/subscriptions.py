@@ -7,7 +7,7 @@ from tokentill.services import (
     following,
     previewing,
 )
-from tokentill.services.asking import Who
+from tokentill.services.calling import Who
 from tokentill.services.previewing import ComingCycle
 from tokentill.till.base import Base
 

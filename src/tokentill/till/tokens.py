@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from tokentill.core import checks
 from tokentill.core.commands import Grant
@@ -16,10 +16,14 @@ from tokentill.services import (
     dripping,
     reversing,
 )
-from tokentill.services.asking import Ttl, WhichHold, Who, signed
+from tokentill.services.asking import signed
+from tokentill.services.calling import Ttl, WhichHold, Who
 from tokentill.services.dripping import DripRun
 from tokentill.store.journal import Receipt
 from tokentill.till.base import Base
+
+if TYPE_CHECKING:
+    from tokentill.meter import Meter
 
 
 class Tokens(Base):
@@ -179,6 +183,7 @@ class Tokens(Base):
         *,
         ttl: Ttl = TTL_DEFAULT,
         model: str | None = None,
+        provider: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> HoldReceipt:
@@ -190,7 +195,14 @@ class Tokens(Base):
         Raises: InsufficientTokens, AccountNotFound, AccountFrozen, UnknownAction, InvalidRequest, IdempotencyConflict.
         """
         command = self.asking.hold(
-            user, tokens, action_type, ttl=ttl, model=model, metadata=metadata, idempotency_key=idempotency_key
+            user,
+            tokens,
+            action_type,
+            ttl=ttl,
+            model=model,
+            provider=provider,
+            metadata=metadata,
+            idempotency_key=idempotency_key,
         )
         return self._about_hold(command)
 
@@ -220,6 +232,26 @@ class Tokens(Base):
         Raises: HoldNotFound, HoldClosed when it was captured, AccountNotFound, InvalidRequest.
         """
         return self._about_hold(self.asking.void(user, hold_id))
+
+    def tokens_for(
+        self, action_type: str, input_tokens: int, output_tokens: int | None, *, model: str | None = None,
+        provider: str | None = None,
+    ) -> int:  # fmt: skip
+        """Return what a call of this size would take by its action's rule. Raises: UnknownAction, InvalidAmount.
+
+        None of `output_tokens`: as many as the action's `max_tokens` allow, else 4,096.
+        """
+        return self.asking.tokens_for(action_type, input_tokens, output_tokens, model=model, provider=provider)
+
+    def meter(self, user: Who, action: str, **details: Any) -> "Meter":
+        """Return a meter for one AI call: `with till.meter("alice", "chat_conversation") as m:`, or `async with`.
+
+        It holds the worst case before the call and captures what `m.record(response)` says afterwards. `details` are
+        those of `tokentill.meter.Meter`: model, estimate, max_output, minimum, idempotency_key, metadata, ttl.
+        """
+        from tokentill.meter import Meter
+
+        return Meter(self, user.name if isinstance(user, User) else user, action, **details)
 
     def adjust_tokens(
         self, user: Who, tokens: int, *, reason: str, created_by: str, idempotency_key: str | None = None,
