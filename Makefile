@@ -21,7 +21,7 @@ demo: $(READY)  ## Sell, drip and spend tokens on a database of its own, and acc
 	@$(BIN)/till demo
 
 test: $(READY)  ## Run the tests
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q --numprocesses=2 --dist=worksteal
 
 check: lint types test  ## Run what CI runs: lint, types, tests
 

@@ -91,6 +91,11 @@ def empty_database(server_url: str) -> Iterator[str]:
 @pytest.fixture
 def database(server_url: str, template: str) -> Iterator[str]:
     """The URL of a migrated database with nothing in its books."""
+    yield from migrated(server_url, template)
+
+
+def migrated(server_url: str, template: str) -> Iterator[str]:
+    """The URL of a migrated database, for tests that share one: call it from a fixture of a wider scope."""
     yield from _database(server_url, f"TEMPLATE {template}")
 
 

@@ -11,7 +11,9 @@ from tokentill.settings import environment_with
 SLOW = ("stripe", "procrastinate", "fastapi", "uvicorn", "genai_prices", "httpx2")
 
 
-@pytest.mark.parametrize("args", [("--help",), ("balance", "ann"), ("stripe", "list"), ("reconcile",)])
+@pytest.mark.parametrize(
+    "args", [("--help",), ("balance", "ann"), ("stripe", "list"), ("reconcile",), ("prices", "list")]
+)
 def test_no_command_loads_a_library_that_it_does_not_use(till: Run, database: str, args: tuple[str, ...]) -> None:
     till("grant", "ann", 10)
     script = (

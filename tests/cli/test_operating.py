@@ -125,10 +125,22 @@ def test_the_doctor_finds_a_healthy_till_well(till: Run, monkeypatch: pytest.Mon
     states = {check["name"]: check["state"] for check in found.json["checks"]}
     assert set(states) == {
         "database setting", "admin key", "webhook secret", "Stripe API key", "database", "durability", "schema",
-        "Stripe inbox", "Stripe mode", "findings", "jobs", "books",
+        "Stripe inbox", "Stripe mode", "price book", "findings", "jobs", "books",
     }  # fmt: skip
     assert states["books"] == states["schema"] == states["Stripe API key"] == "green"
     assert "test, by the settings" in shown.out  # The key says so: TILL_STRIPE_MODE is not set.
+
+
+def test_the_doctor_knows_whether_the_fallback_has_a_price(till: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TILL_UNKNOWN_MODEL", "fallback")
+
+    def price_book(fallback: str) -> tuple[str, str]:
+        monkeypatch.setenv("TILL_FALLBACK_MODEL", fallback)
+        [check] = [check for check in till("doctor", "--json").json["checks"] if check["name"] == "price book"]
+        return check["state"], check["found"]
+
+    assert price_book("openai/gpt-4o")[0] == "green"
+    assert price_book("openai/gtp-4o")[0] == "red"
 
 
 def test_the_doctor_reads_bad_settings(bare: Run, monkeypatch: pytest.MonkeyPatch) -> None:

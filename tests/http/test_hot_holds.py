@@ -325,7 +325,7 @@ def test_what_is_surely_right_never_meets_the_framework(door: TestClient, till: 
     answers.append(door.post(f"{path}/capture", json={"tokens": 4, "input_tokens": 3, "model_used": "m"}))
     answers.append(door.post(hot.HOLDS, json=HOLD, headers={"Idempotency-Key": "k"}))
     other = till.hold("ann", 5, "chat_conversation").id
-    counted = {"input_tokens": 3, "output_tokens": 1, "action_type": "chat_conversation"}
+    counted = {"input_tokens": 3, "output_tokens": 1, "action_type": "chat_conversation", "model": "m"}
     answers.append(door.post(f"{hot.HOLDS}/{other}/capture", json=counted, headers={"Idempotency-Key": "c"}))
     answers.append(door.post(f"{hot.HOLDS}/{other}/void"))
 
@@ -334,17 +334,26 @@ def test_what_is_surely_right_never_meets_the_framework(door: TestClient, till: 
     assert till.balance("ann").balance == 91
 
 
-def test_what_must_be_read_for_goes_on_to_the_framework(door: TestClient, till: Till) -> None:
+def test_what_must_be_read_for_goes_on_to_the_framework(door: TestClient, till: Till, clock: Clock) -> None:
     """It reads in a thread: the loop, and all who wait for it, must not wait for the database."""
     till.grant_tokens("ann", 100)
     hold = till.hold("ann", 5, "chat_conversation").id
     capture = f"{hot.HOLDS}/{hold}/capture"
 
-    bodies: list[Asks] = [{"input_tokens": 1}, {"output_tokens": 0}, {"pools": {}}, {"action_type": "none"}]
+    bodies: list[Asks] = [
+        {"input_tokens": 1},
+        {"output_tokens": 0},
+        {"pools": {}},
+        {"action_type": "none"},
+        {"input_tokens": 1, "action_type": "chat_conversation"},
+    ]
     answers = [door.post(capture, json=body) for body in bodies]
     answers.append(door.post(hot.HOLDS, json={**HOLD, "action_type": "none"}, headers={"Idempotency-Key": "k"}))
 
-    assert [answer.status_code for answer in answers] == [PASSED_ON] * 5
+    clock.advance(seconds=6)  # Somebody may have edited prices.
+    answers.append(door.post(capture, json={"tokens": 1, "pools": {"input_uncached": 1}, "model_used": "gpt-4o"}))
+
+    assert [answer.status_code for answer in answers] == [PASSED_ON] * 7
     assert till.find_hold("ann", hold).state == "placed"
 
 

@@ -49,8 +49,9 @@ def read_slowly(body: bytes) -> Usage | None:
 
 DEFAULTS = {
     "input_tokens": None, "output_tokens": None, "pools": None, "model_used": None, "cost_estimate": None,
-    "success": True, "error_message": None, "metadata": None, "occurred_at": None, "provider_request_id": None,
-    "on_insufficient": "refuse",
+    "success": True, "error_message": None, "estimated": False, "metadata": None, "occurred_at": None,
+    "provider_request_id": None, "provider": None, "service_tier": None, "response": None, "usage_note": None,
+    "raw_usage": None, "on_insufficient": "refuse",
 }  # fmt: skip
 
 
@@ -80,10 +81,12 @@ PLAIN: list[dict[str, Any]] = [
     {}, {"tokens": None}, {"tokens": -1}, {"tokens": 10**300}, {"input_tokens": 1, "output_tokens": 2}, {"model": "m"},
     {"model_used": None}, {"cost_estimate": 0.1}, {"cost_estimate": 5}, {"cost_estimate": "0.250"},
     {"cost_estimate": 1e2}, {"cost_estimate": 123456.789012}, {"cost_estimate": None}, {"success": False},
+    {"estimated": True},
     {"error_message": "a\x00\n"}, {"metadata": {"a": [1, 2.5, None, {"b": 10**30}], "é": "😀"}}, {"metadata": None},
     {"occurred_at": "2026-01-05T12:00:00Z"}, {"occurred_at": "2026-01-05T12:00:00.123456+14:00"},
     {"occurred_at": None}, {"on_insufficient": "record"}, {"pools": {"input_uncached": 1}}, {"pools": {"x": -1}},
-    {"provider_request_id": "r"}, {"user_id": ""},
+    {"provider_request_id": "r"}, {"user_id": ""}, {"provider": "openai"}, {"service_tier": "batch"},
+    {"response": {"usage": {"prompt_tokens": 1}}}, {"usage_note": "cut off"}, {"raw_usage": {"a": [-1, 0.5, None]}},
 ]  # fmt: skip
 
 ODD: list[dict[str, Any]] = [
@@ -91,7 +94,7 @@ ODD: list[dict[str, Any]] = [
     {"tokens": True}, {"tokens": "1"}, {"cost_estimate": True}, {"cost_estimate": "NaN"}, {"cost_estimate": "sNaN"},
     {"cost_estimate": float("nan")}, {"cost_estimate": float("inf")}, {"cost_estimate": -1}, {"cost_estimate": "x"},
     {"cost_estimate": 10**400}, {"metadata": {"a": float("inf")}}, {"metadata": []}, {"metadata": {"a": "\ud800"}},
-    {"user_id": "\udfff"}, {"user_id": None}, {"user_id": 1}, {"success": 1}, {"success": None},
+    {"user_id": "\udfff"}, {"user_id": None}, {"user_id": 1}, {"success": 1}, {"success": None}, {"estimated": 1},
     {"on_insufficient": None}, {"on_insufficient": "Refuse"}, {"pools": {"x": 1.5}}, {"pools": {"x": None}},
     {"occurred_at": "2026-01-05 12:00Z"}, {"occurred_at": "2026-01-05T12:00:00"}, {"occurred_at": 0},
     {"occurred_at": "2026-01-05T24:00:00Z"}, {"occurred_at": "2026-01-05T23:59:60Z"}, {"occurred_at": "soon"},
@@ -354,7 +357,7 @@ def test_a_bug_at_the_door_gives_nothing_away(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the secret is swordfish")
 
-    monkeypatch.setattr(till.asking, "spend", broken)
+    monkeypatch.setattr(till, "submit", broken)
     answer = client.post("/v1/usage", json=GOOD, headers={"Idempotency-Key": "k"})
 
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")

@@ -44,6 +44,11 @@ CALLS: tuple[dict[str, Any], ...] = tuple(
     for n in range(64)
 )
 
+# The same without what it cost: the price book says so.
+UNPRICED_CALLS: tuple[dict[str, Any], ...] = tuple(
+    {"provider": "openai", **{name: said for name, said in call.items() if name != "cost_estimate"}} for call in CALLS
+)
+
 Once = Callable[[], Awaitable[object]]
 
 
@@ -67,10 +72,11 @@ class Spends:
     `keys`: "given" a UUIDv7 of the caller's own, so that the till must fingerprint the request; "made" by the till.
     """
 
-    def __init__(self, till: Till, users: list[UUID], keys: Keys) -> None:
+    def __init__(self, till: Till, users: list[UUID], keys: Keys, *, is_priced: bool = False) -> None:
         self._till = till
         self._users = users
         self._keys = keys
+        self._calls = UNPRICED_CALLS if is_priced else CALLS
         self._new_id = Uuid7s()
         self._count = 0
 
@@ -79,7 +85,7 @@ class Spends:
         self._count += 1
         key = str(self._new_id()) if self._keys == "given" else None
         user = self._users[number % len(self._users)]
-        return self._till.asking.spend(user, None, ACTION, idempotency_key=key, **CALLS[number % len(CALLS)])
+        return self._till.asking.spend(user, None, ACTION, idempotency_key=key, **self._calls[number % len(CALLS)])
 
     def once(self) -> Awaitable[object]:
         return self._till.submit(self.ask())

@@ -26,8 +26,10 @@ class Options:
     sharing: Sharing = "disjoint"
     keys: Keys = "made"
     with_baselines: bool = True
+    is_priced: bool = False  # `spend` only: each run once more, with the price book saying what each call cost.
     url: str | None = None  # None: an embedded server of its own.
     batch: int = 1  # `http` only: events in a request.
+    calls: int = 300  # `meter` only: of each way, after a tenth as many that do not count.
     workers: int = 1  # `http` only: processes that serve.
     kills: int = 5  # `recover` only: of each kind.
 

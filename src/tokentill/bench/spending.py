@@ -7,6 +7,7 @@ With `processes`, each is a process of its own with a till of its own against on
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -16,6 +17,7 @@ from tokentill.bench.children import Child
 from tokentill.bench.filling import fill
 from tokentill.bench.meters import Meter
 from tokentill.bench.options import Options, Tell
+from tokentill.bench.pricing import price_micros
 from tokentill.bench.proving import prove
 from tokentill.till import Till
 
@@ -31,17 +33,29 @@ def run(options: Options, tell: Tell) -> dict[str, Any]:
         url = here.make()
         fill(url, accounts=options.accounts, lots=options.lots, rows=options.rows, tell=tell)
         baselines = running.Baselines(here, here.copy_of(url), options) if options.with_baselines else None
-        figures, measured, acknowledged = [], [], 0
+        figures, priced, measured, acknowledged = [], [], [], 0
+        usual = replace(options, is_priced=False)
         for number in range(1, options.runs + 1):
             tell(f"run {number} of {options.runs}: spends")
-            figure, done = measure(url, options, seed=number)
+            figure, done = measure(url, usual, seed=number)
             figures.append(figure)
             acknowledged += done
+            if options.is_priced:
+                tell(f"run {number} of {options.runs}: spends that are priced")
+                figure, done = measure(url, options, seed=number)
+                priced.append(figure)
+                acknowledged += done
             if baselines is not None:
                 tell(f"run {number} of {options.runs}: baselines")
                 measured.append(baselines.measure())
         books = prove(url, rows_before=options.rows, acknowledged=acknowledged, tell=tell)
         report = {**meters.middle(figures), "runs_ops_per_s": [figure["ops_per_s"] for figure in figures]}
+        if priced:
+            with Till(url) as till:
+                micros = price_micros(till.read_price_book())
+            report["priced"] = {**meters.middle(priced), "runs_ops_per_s": [figure["ops_per_s"] for figure in priced]}
+            report["priced"]["price_us"] = {name: round(each, 2) for name, each in micros.items()}
+            report["priced"]["ratio"] = round(report["priced"]["ops_per_s"] / report["ops_per_s"], 3)
         if baselines is not None:
             report |= running.compared(report, meters.middle(measured), is_hot=options.distribution == "hot")
         return {**report, "books": books}
@@ -62,7 +76,7 @@ def _one(url: str, options: Options, seed: int) -> tuple[dict[str, Any], int]:
     with Till(url) as till, Meter(url, till=till) as meter:
         users = load.choose(options.accounts, options.distribution, seed=seed)
         cached = load.spend_once_each(till, users, options.keys)
-        spends = load.Spends(till, users, options.keys)
+        spends = load.Spends(till, users, options.keys, is_priced=options.is_priced)
         times = {"warm_up": options.warm_up_seconds, "seconds": options.seconds}
         if options.callers == 1:
             driven = load.drive_alone(spends.once_blocking, meter.read, **times)
@@ -87,7 +101,7 @@ def _lone(url: str, options: Options, seed: int) -> tuple[dict[str, Any], int]:
     with Till(url) as till, Meter(url) as meter:
         users = load.choose(options.accounts, options.distribution, seed=seed + 1000)
         cached = load.spend_once_each(till, users, options.keys)
-        spends = load.Spends(till, users, options.keys)
+        spends = load.Spends(till, users, options.keys, is_priced=options.is_priced)
         driven = load.drive_alone(spends.once_blocking, meter.read, warm_up=seconds / 2, seconds=seconds)
     return meters.percentiles(driven.waits), driven.acknowledged + cached
 
@@ -124,6 +138,7 @@ def _workers(url: str, options: Options, seed: int) -> Iterator[list[Child]]:
         yield [
             stack.enter_context(Child("tokentill.bench.worker", task={
                 "url": url, "accounts": options.accounts, "distribution": options.distribution, "keys": options.keys,
+                "is_priced": options.is_priced,
                 "callers": max(options.callers // options.processes, 1), "warm_up": options.warm_up_seconds,
                 "seconds": options.seconds, "seed": seed if not shares else seed * 100 + part,
                 "part": 0 if shares else part, "parts": 1 if shares else options.processes,

@@ -20,7 +20,7 @@ def main() -> None:
         task["accounts"], task["distribution"], seed=task["seed"], part=task["part"], parts=task["parts"]
     )  # fmt: skip
     with Till(task["url"]) as till:
-        spends = load.Spends(till, users, task["keys"])
+        spends = load.Spends(till, users, task["keys"], is_priced=task["is_priced"])
         _say("ready")
         if not sys.stdin.readline():
             return

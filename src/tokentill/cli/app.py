@@ -12,6 +12,7 @@ from typer.exceptions import Abort, TyperException
 
 from tokentill import __version__
 from tokentill.cli import (
+    actions,
     bench,
     catalog,
     doctor,
@@ -20,8 +21,10 @@ from tokentill.cli import (
     jobs,
     looking,
     moving,
+    prices,
     proving,
     refunding,
+    repricing,
     selling,
     serving,
     show,
@@ -46,6 +49,11 @@ subscription_app = typer.Typer(
     help="Subscriptions: how they stand, and what is ours to change.", no_args_is_help=True, rich_markup_mode=None
 )
 catalog_app = typer.Typer(help="What is sold: plans and packs.", no_args_is_help=True, rich_markup_mode=None)
+actions_app = typer.Typer(
+    help="What the app uses AI for: which model serves it, and how it is charged.", no_args_is_help=True,
+    rich_markup_mode=None,
+)  # fmt: skip
+prices_app = typer.Typer(help="What AI calls cost: the price book.", no_args_is_help=True, rich_markup_mode=None)
 findings_app = typer.Typer(
     help="What does not fit, and somebody should look at.", invoke_without_command=True, rich_markup_mode=None
 )
@@ -58,7 +66,7 @@ bench_app = typer.Typer(
 for command in (
     serving.demo, serving.serve, jobs.worker, serving.migrate, moving.grant, moving.deduct, moving.spend, moving.drip,
     holding.hold, holding.renew, holding.capture, holding.void, looking.balance, looking.history, holding.holds,
-    proving.reconcile, doctor.doctor,
+    proving.reconcile, repricing.reprice, doctor.doctor,
 ):  # fmt: skip
     app.command()(command)
 for word, about_stripe in (
@@ -72,6 +80,19 @@ app.add_typer(stripe_app, name="stripe")
 catalog_app.command("show")(catalog.catalog_show)
 catalog_app.command("load")(catalog.catalog_load)
 app.add_typer(catalog_app, name="catalog")
+for word, about_actions in (
+    ("list", actions.list_actions), ("show", actions.show_action), ("set", actions.set_action),
+    ("deactivate", actions.deactivate),
+):  # fmt: skip
+    actions_app.command(word)(about_actions)
+app.add_typer(actions_app, name="actions")
+for word, about_prices in (
+    ("list", prices.list_prices), ("show", prices.show_prices), ("set", prices.set_price),
+    ("withdraw", prices.withdraw), ("add", prices.add), ("update", prices.update), ("check", prices.check),
+    ("cost", prices.cost),
+):  # fmt: skip
+    prices_app.command(word)(about_prices)
+app.add_typer(prices_app, name="prices")
 app.command()(subscribing.preview)
 subscription_app.command("list")(subscribing.listed)
 subscription_app.command("show")(subscribing.show_one)
@@ -81,7 +102,16 @@ app.add_typer(subscription_app, name="subscription")
 findings_app.callback()(findings.findings)
 findings_app.command("close")(findings.close)
 app.add_typer(findings_app, name="findings")
-for measuring in (bench.spend, bench.http, bench.webhook, bench.holds, bench.growth, bench.recover, bench.memory):
+for measuring in (
+    bench.spend,
+    bench.http,
+    bench.webhook,
+    bench.holds,
+    bench.growth,
+    bench.recover,
+    bench.memory,
+    bench.meter,
+):
     bench_app.command()(measuring)
 app.add_typer(bench_app, name="bench")
 
@@ -114,7 +144,9 @@ def run(args: Sequence[str] | None = None) -> int:
         _complain(error.detail)
         return 2 if isinstance(error, InvalidRequest | MalformedBody) else 1
     except TyperException as error:
-        message = error.format_message().rstrip()
+        message = (
+            error.format_message().rstrip().replace("Value error, ", "")
+        )  # As pydantic begins, which nobody asked.
         if "\n" in message:  # `till` alone: its help page.
             sys.stderr.write(f"{message}\n")
         else:

@@ -42,13 +42,15 @@ def spend(
     ),
     keys: KeysOption = "made",
     baselines: Annotated[bool, typer.Option("--baselines/--no-baselines", help="Measure them, too.")] = True,
+    priced: Annotated[bool, typer.Option("--priced", help="And the same with the price book pricing each.")] = False,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
     """Single spends in process, beside hand-written transactions, pgbench, COPY and a bare UPDATE + INSERT."""
     options = Options(
         accounts=accounts, callers=callers, rows=rows, lots=lots, distribution=distribution, seconds=seconds,
-        runs=runs, processes=processes, sharing=sharing, keys=keys, with_baselines=baselines, url=_server(url),
+        runs=runs, processes=processes, sharing=sharing, keys=keys, with_baselines=baselines, is_priced=priced,
+        url=_server(url),
     )  # fmt: skip
     _bench("spend", options, json)
 
@@ -159,17 +161,27 @@ def memory(
     _bench("memory", Options(accounts=accounts, url=_server(url)), json)
 
 
+def meter(
+    calls: Annotated[int, typer.Option("--calls", min=10, help="Calls of each way, one after the other.")] = 300,
+    url: Url = None,
+    json: AsJson = False,
+) -> None:
+    """What a meter adds to an AI call at low load, in process and over HTTP, through the OpenAI SDK."""
+    _bench("meter", Options(calls=calls, url=_server(url)), json)
+
+
 def _server(url: str | None) -> str | None:
     return url or Settings.read().database_url
 
 
 def _run_of(name: str) -> Callable[[Options, Tell], dict[str, Any]]:
     # Here and not above: no other command should wait for what benches import.
-    from tokentill.bench import growing, holding, receiving, recovering, remembering, serving, spending
+    from tokentill.bench import growing, holding, metering, receiving, recovering, remembering, serving, spending
 
     return {
         "spend": spending.run, "http": serving.run, "holds": holding.run, "growth": growing.run,
         "recover": recovering.run, "memory": remembering.run, "webhook": receiving.run,
+        "meter": metering.run,
     }[name]  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from tokentill.errors import SchemaMissing, TillError
 from tokentill.ids import utc_now
 from tokentill.services.working import JOBS
 from tokentill.settings import Settings
-from tokentill.store import books, db, findings, inbox, jobs, migrate
+from tokentill.store import books, db, findings, inbox, jobs, migrate, prices
 from tokentill.store.db import Conn
 
 ACCOUNTS_MAX = 1_000  # Proved by the doctor; `till reconcile` proves all.
@@ -123,6 +123,7 @@ def _database(settings: Settings, url: str) -> Iterator[Check]:
     with db.translated(), db.connect(url) as conn:
         yield _inbox(conn)
         yield _mode(settings, conn)
+        yield _prices(settings, conn)
         yield _findings(conn)
         yield _jobs(conn, utc_now())
         yield _books(conn)
@@ -191,6 +192,20 @@ def _mode(settings: Settings, conn: Conn) -> Check:
         advice = f"The books hold grants of {first} mode: right only if they were meant to be kept."
         return Check("Stripe mode", "yellow", f"{settings.stripe_mode}, but the first events were of {first}", advice)
     return Check("Stripe mode", "green", f"{settings.stripe_mode}, by the settings")
+
+
+def _prices(settings: Settings, conn: Conn) -> Check:
+    book = prices.load(conn)
+    if not book.models:
+        advice = "`till prices update` fills it from the installed genai-prices."
+        return Check("price book", "red", "empty: no call has a cost", advice)
+    found = f"{len(book.models):,} models, revision {book.revision:,}"
+    if settings.fallback_model is None:
+        return Check("price book", "green", f"{found}; without a price: {settings.unknown_model}")
+    if not book.knows(settings.fallback_model):
+        advice = "Correct TILL_FALLBACK_MODEL: a name that `till prices show` knows, with its provider before a slash."
+        return Check("price book", "red", f"{found}; the fallback {settings.fallback_model} is none of them", advice)
+    return Check("price book", "green", f"{found}; without a price: as {settings.fallback_model}")
 
 
 def _findings(conn: Conn) -> Check:

@@ -1,13 +1,14 @@
 """What is given on a command line: arguments and options that several commands take."""
 
 import getpass
+import json
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from tokentill.core import checks
-from tokentill.errors import InvalidAmount, InvalidTime
+from tokentill.errors import InvalidAmount, InvalidText, InvalidTime
 
 
 def tokens_of(text: str) -> int:
@@ -38,6 +39,19 @@ def cents_of(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 30):
         raise InvalidAmount(f"An amount is a whole number of cents: 2500 is $25.00; {text[:60]!r} is not one.")
     return int(text)
+
+
+def object_of(text: str | None, name: str) -> dict[str, Any] | None:
+    """Return a JSON object. Raises: InvalidText."""
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise InvalidText(f'{name} must be a JSON object like {{"a": 1}}, not {text[:60]!r}.', field=name)
+    return found
 
 
 def actor(by: str | None) -> str:

@@ -72,7 +72,8 @@ def _entry(entry: Entry) -> list[object]:
     why = next((str(detail[name]) for name in named if detail.get(name)), "")
     if entry.kind == "drip":
         why = f"cycle {detail.get('cycle_number')} of {why}"
+    what = f"{entry.type}, late" if detail.get("late") else entry.type
     return [
-        entry.seq, show.moment(entry.created_at), entry.type, show.tokens(entry.tokens, is_signed=True),
+        entry.seq, show.moment(entry.created_at), what, show.tokens(entry.tokens, is_signed=True),
         show.tokens(entry.balance_after), why,
     ]  # fmt: skip

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from tokentill.cli import show
-from tokentill.cli.given import By, KeyOption, Reason, TokensArg, UserArg, actor, moment_of, tokens_of
+from tokentill.cli.given import By, KeyOption, Reason, TokensArg, UserArg, actor, moment_of, object_of, tokens_of
 from tokentill.cli.show import AsJson
 from tokentill.errors import InvalidRequest
 from tokentill.store.journal import Receipt
@@ -63,20 +63,38 @@ def deduct(
 
 def spend(
     user: UserArg,
-    tokens: TokensArg,
+    tokens: Annotated[
+        str, typer.Argument(metavar="TOKENS", help="How many, a whole number, or -: the action's rule decides.")
+    ],
     action: ActionArg,
     model: Model = None,
     input_tokens: InputTokens = None,
     output_tokens: OutputTokens = None,
+    pools: Annotated[
+        str | None, typer.Option("--pools", metavar="JSON", help="The exclusive parts of the call's usage.")
+    ] = None,
+    cost: Annotated[str | None, typer.Option("--cost", help="What it cost you, in cents, with fractions.")] = None,
+    error: Annotated[
+        str | None, typer.Option("--error", help="The call failed, and why: recorded, and takes no tokens.")
+    ] = None,
+    estimated: Annotated[bool, typer.Option("--estimated", help="The usage is a guess.")] = False,
+    provider: Annotated[str | None, typer.Option("--provider", help="Who served it.")] = None,
+    service_tier: Annotated[str | None, typer.Option("--service-tier", help="If not the usual: batch, flex.")] = None,
+    request_id: Annotated[str | None, typer.Option("--request-id", help="The provider's name of the call.")] = None,
+    occurred_at: Annotated[str | None, typer.Option("--occurred-at", help="When it happened. [default: now]")] = None,
+    metadata: Annotated[str | None, typer.Option("--metadata", metavar="JSON", help="Yours, kept with it.")] = None,
     on_insufficient: OnInsufficient = "refuse",
     key: KeyOption = None,
     json: AsJson = False,
 ) -> None:
     """Spend a user's tokens on an AI action."""
-    count = tokens_of(tokens)
+    count = None if tokens == "-" else tokens_of(tokens)
     with Till.connect() as till:
         receipt = till.spend(
             user, count, action, model_used=model, input_tokens=input_tokens, output_tokens=output_tokens,
+            pools=object_of(pools, "--pools"), cost_estimate=cost, success=error is None, error_message=error,
+            estimated=estimated, provider=provider, service_tier=service_tier, provider_request_id=request_id,
+            occurred_at=moment_of(occurred_at, "--occurred-at"), metadata=object_of(metadata, "--metadata"),
             on_insufficient=on_insufficient, idempotency_key=key,
         )  # fmt: skip
     answer(receipt, user, "Spent", json)

@@ -71,6 +71,7 @@ def serve(
     from tokentill.http.app import create_app
     from tokentill.worker.running import Worker
 
+    till.asking.warm_up()  # Before the first call that is priced waits for it.
     jobs = Worker(till.context, till.url) if has_jobs else None
     app = create_app(
         till, admin_key=settings.admin_key, webhook_secrets=settings.stripe_webhook_secrets,

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import httpx2
 
-from tokentill.core.pricing import Provider
 from tokentill.demo import llm_shapes, stripe_shapes
 from tokentill.demo.acts import (
     Act,
@@ -41,7 +40,6 @@ from tokentill.demo.acts import (
 from tokentill.demo.stage import StoryClock
 from tokentill.errors import TillError
 from tokentill.services import working
-from tokentill.services.metering import price_usage
 from tokentill.till import Till
 
 BETWEEN_CALLS = timedelta(minutes=7)
@@ -167,24 +165,14 @@ class Player:
         return f"{said}, its first answer"
 
     def _metered(self, member: Member, deed: CallsAi, call: int) -> dict[str, Any]:
-        """Let the provider answer, read from its response what was used and what it costs, and say so to the till."""
-        response = _RESPONSES[deed.shape](deed, call)
-        provider: Provider = "anthropic" if deed.shape == "messages" else "openai"
-        metered = price_usage(response, provider=provider, model=deed.model, occurred_at=self._clock())
-        assert metered.pools is not None, metered
+        """Let the provider answer, and send its answer on: what it used and what that costs, the till finds out."""
         body: dict[str, Any] = {
             "user_id": member.user_id,
             "action_type": deed.action,
             "model_used": deed.model,
-            "input_tokens": metered.pools.input_tokens,
-            "output_tokens": metered.pools.output_tokens,
-            "pools": metered.pools.as_json(),
-            "cost_estimate": str(metered.cost_estimate),
+            "provider": "anthropic" if deed.shape == "messages" else "openai",
+            "response": _RESPONSES[deed.shape](deed, call),
         }
-        if deed.shape == "transcription":  # Measured in seconds: there are no model tokens to report.
-            del body["input_tokens"], body["output_tokens"]
-        if isinstance(response.get("id"), str):
-            body["provider_request_id"] = response["id"]
         return body if deed.error is None else {**body, "success": False, "error_message": deed.error}
 
     def _post(self, act: Act, sent: _Sent) -> str:

@@ -10,7 +10,7 @@ from tokentill.store.inbox import InboxEvent
 from tokentill.store.journal import Receipt
 
 
-class UsageAnswer(msgspec.Struct):
+class UsageAnswer(msgspec.Struct, omit_defaults=True):
     """A spend that was written."""
 
     id: str
@@ -21,12 +21,13 @@ class UsageAnswer(msgspec.Struct):
     balance_after: int
     occurred_at: datetime
     created_at: datetime
+    late: bool = False  # Told only where it is true.
 
     @classmethod
     def of(cls, receipt: Receipt, name: str) -> Self:
         return cls(
             receipt.id, name, receipt.seq, -receipt.tokens, receipt.balance_before, receipt.balance_after,
-            receipt.effective_at.astimezone(UTC), receipt.created_at.astimezone(UTC),
+            receipt.effective_at.astimezone(UTC), receipt.created_at.astimezone(UTC), receipt.is_late,
         )  # fmt: skip
 
 
@@ -77,7 +78,7 @@ class HoldAnswer(msgspec.Struct):
         )  # fmt: skip
 
 
-class CaptureAnswer(msgspec.Struct):
+class CaptureAnswer(msgspec.Struct, omit_defaults=True):
     """The spend that captured a hold: `bodies.CaptureView`."""
 
     id: str
@@ -88,10 +89,11 @@ class CaptureAnswer(msgspec.Struct):
     balance_after: int
     occurred_at: datetime
     created_at: datetime
+    late: bool = False  # Told only where it is true.
 
     @classmethod
     def of(cls, receipt: Receipt, hold_id: str) -> "CaptureAnswer":
         return cls(
             receipt.id, hold_id, receipt.seq, -receipt.tokens, receipt.balance_before, receipt.balance_after,
-            receipt.effective_at.astimezone(UTC), receipt.created_at.astimezone(UTC),
+            receipt.effective_at.astimezone(UTC), receipt.created_at.astimezone(UTC), receipt.is_late,
         )  # fmt: skip

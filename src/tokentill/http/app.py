@@ -14,13 +14,16 @@ from starlette.types import Receive, Scope, Send
 from tokentill import __version__
 from tokentill.errors import TillError
 from tokentill.http import (
+    actions,
     admin,
     catalog,
+    events,
     health,
     holds,
     hot,
     inbox,
     payments,
+    prices,
     problems,
     selling,
     stripe,
@@ -29,7 +32,7 @@ from tokentill.http import (
     users,
 )
 from tokentill.http.auth import AdminKey
-from tokentill.http.bodies import BatchBody, BatchView
+from tokentill.http.bodies import BatchBody, BatchView, CloudEventBody
 from tokentill.http.envelope import Envelope
 from tokentill.http.reading import BODY_SECONDS
 from tokentill.ids import Uuid7s
@@ -82,10 +85,12 @@ def create_app(
         till, admin_key=app.state.admin_key, webhook_secrets=webhook_secrets, new_id=new_id, rest=app.answer_rest,
         body_seconds=body_seconds,
     )  # fmt: skip
-    for part in (usage, holds, users, subscriptions, payments, admin, stripe, inbox, selling, catalog, health):
+    for part in (
+        usage, holds, users, subscriptions, payments, admin, stripe, inbox, selling, catalog, actions, prices, health,
+    ):  # fmt: skip
         app.include_router(part.router)
-    # For its other methods (405); a POST has been answered at the door.
-    app.router.routes.append(Route(hot.BATCH, app, methods=["POST"], include_in_schema=False))
+    for path in hot.IN_FULL:  # For the other methods (405); a POST has been answered at the door.
+        app.router.routes.append(Route(path, app, methods=["POST"], include_in_schema=False))
     app.add_exception_handler(TillError, problems.handle_till_error)
     app.add_exception_handler(HTTPException, problems.handle_http_exception)
     app.add_exception_handler(RequestValidationError, problems.handle_validation_error)
@@ -95,7 +100,7 @@ def create_app(
 
 
 def _document(app: FastAPI) -> None:
-    """Let the OpenAPI document know what a problem looks like, and the route that FastAPI never sees."""
+    """Let the OpenAPI document know what a problem looks like, and the routes that FastAPI never sees."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -103,10 +108,14 @@ def _document(app: FastAPI) -> None:
             schemas = document["components"]["schemas"]
             schemas["Problem"] = problems.SCHEMA
             _, batch = models_json_schema(
-                [(BatchBody, "validation"), (BatchView, "serialization")], ref_template="#/components/schemas/{model}"
+                [(BatchBody, "validation"), (BatchView, "serialization"), (CloudEventBody, "validation")],
+                ref_template="#/components/schemas/{model}",
             )
             schemas |= batch["$defs"]
             document["paths"][hot.BATCH] = {"post": _BATCH}
+            document["paths"][events.EVENTS] = {"post": _EVENTS}
+            document["paths"][events.TRACES_PATH] = {"post": _export("spans")}
+            document["paths"][events.LOGS_PATH] = {"post": _export("logs")}
             app.openapi_schema = document
         return app.openapi_schema
 
@@ -140,3 +149,50 @@ _BATCH = {
         **{str(status): said for status, said in problems.problems(400, 401, 408, 413, 422, 500, 503).items()},
     },
 }
+
+_EVENT, _EXPORT = {"$ref": "#/components/schemas/CloudEventBody"}, {"type": "object"}
+_TAKEN = {"type": "object", "description": "partialSuccess, where something was not recorded; else nothing."}
+_NOT_TAKEN = {str(status): said for status, said in problems.problems(400, 401, 408, 413, 422, 500, 503).items()}
+_EVENTS = {
+    "tags": ["usage"],
+    "summary": "Record usage that CloudEvents or OpenTelemetry tell of",
+    "description": "What is sent again changes nothing. Recorded even into debt.",
+    "operationId": "take_events_v1_events_post",
+    "security": [{"admin_key": []}],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/cloudevents+json": {"schema": _EVENT},
+            "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _EVENT}},
+            "application/json": {"schema": {"anyOf": [_EVENT, {"type": "array", "items": _EVENT}, _EXPORT]}},
+        },
+    },
+    "responses": {
+        "200": {
+            "description": "One answer to each event of a batch; to an export what OTLP says.",
+            "content": {
+                "application/json": {"schema": {"anyOf": [{"$ref": "#/components/schemas/BatchView"}, _TAKEN]}}
+            },
+        },
+        "201": {
+            "description": "The one event is recorded.",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/UsageView"}}},
+        },
+        **_NOT_TAKEN,
+        **{str(status): said for status, said in problems.problems(402, 404, 409).items()},
+    },
+}
+
+
+def _export(what: str) -> dict[str, Any]:
+    return {
+        "tags": ["usage"],
+        "summary": f"Record usage that OpenTelemetry's {what} tell of (OTLP/HTTP, JSON)",
+        "operationId": f"take_{what}",
+        "security": [{"admin_key": []}],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _EXPORT}}},
+        "responses": {
+            "200": {"description": "Taken.", "content": {"application/json": {"schema": _TAKEN}}},
+            **_NOT_TAKEN,
+        },
+    }

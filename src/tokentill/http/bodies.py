@@ -49,6 +49,13 @@ def _number_or_text(value: object) -> object:
     return value
 
 
+def _exact(value: object) -> object:
+    # Before the union, as above.
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError("must be a number, or a text with one")
+    return value
+
+
 def _in_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
@@ -65,6 +72,7 @@ Tokens = Annotated[StrictInt, _whole(0)]
 SignedTokens = Annotated[StrictInt, _whole(-TOKENS_MAX)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_text_of_time), AfterValidator(_in_utc)]
 Cents = Annotated[StrictInt | StrictFloat | StrictStr, BeforeValidator(_number_or_text)]
+ExactNumber = Annotated[StrictInt | StrictFloat | StrictStr, BeforeValidator(_exact)]
 UtcMoment = Annotated[datetime, AfterValidator(_in_utc)]
 
 
@@ -93,9 +101,17 @@ class CallBody(Body):
     cost_estimate: Cents | None = Field(None, description="In cents, with fractions.")
     success: StrictBool = Field(True, description="A failed operation is recorded and costs no tokens.")
     error_message: StrictStr | None = None
+    estimated: StrictBool = Field(False, description="The usage is a guess: nobody could say it.")
     metadata: dict[str, Any] | None = None
     occurred_at: Moment | None = None
     provider_request_id: StrictStr | None = None
+    provider: StrictStr | None = Field(None, description="Who served the call: openai, anthropic, google, …")
+    service_tier: StrictStr | None = Field(None, description="Where it is not the usual one: batch, flex, priority, …")
+    response: dict[str, Any] | None = Field(
+        None, description="The provider's answer, or what of it is about usage: read here, instead of `pools`."
+    )
+    usage_note: StrictStr | None = Field(None, description="Why the usage is a guess; then somebody is told.")
+    raw_usage: dict[str, Any] | None = Field(None, description="The provider's own block, where it could not be read.")
 
 
 class UsageBody(CallBody):
@@ -119,6 +135,7 @@ class HoldBody(Body):
     action_type: StrictStr
     ttl_seconds: TtlSeconds = Field(_TTL_DEFAULT, description="After so long it frees itself.")
     model: StrictStr | None = Field(None, validation_alias=AliasChoices("model", "model_used"))
+    provider: StrictStr | None = Field(None, description="Who will serve the call.")
     metadata: dict[str, Any] | None = None
 
 
@@ -152,6 +169,18 @@ class BatchBody(Body):
     events: list[UsageEvent] = Field(min_length=1, max_length=EVENTS_MAX)
 
 
+class CloudEventBody(BaseModel):
+    """A CloudEvent 1.0 as JSON. What it has beside these (extensions, a schema) is left alone."""
+
+    specversion: Literal["1.0"]
+    id: StrictStr = Field(min_length=1, description="Names the event, together with its source.")
+    source: StrictStr = Field(min_length=1)
+    type: StrictStr = Field(min_length=1, description="What comes after its last dot is the action.")
+    subject: StrictStr | None = Field(None, description="The user, unless data names one.")
+    time: StrictStr | None = Field(None, description="When it occurred, unless data says.")
+    data: dict[str, Any] = Field(description="The fields of POST /v1/usage, as far as the event does not say them.")
+
+
 class ReceiptView(BaseModel):
     """A journal row, just written or, on a repeated request, written then."""
 
@@ -175,6 +204,10 @@ class ReceiptView(BaseModel):
         )  # fmt: skip
 
 
+# A view's; the routes leave it out where it is false.
+LATE: Any = Field(False, description="Written long after it occurred: only told where it is true.")
+
+
 class UsageView(BaseModel):
     """A spend, just written or, on a repeated request, written then."""
 
@@ -186,13 +219,14 @@ class UsageView(BaseModel):
     balance_after: int
     occurred_at: UtcMoment
     created_at: UtcMoment
+    late: bool = LATE
 
     @classmethod
     def of(cls, receipt: Receipt, user_id: str) -> "UsageView":
         return cls(
             id=receipt.id, user_id=User.of(user_id).name, seq=receipt.seq, tokens_used=-receipt.tokens,
             balance_before=receipt.balance_before, balance_after=receipt.balance_after,
-            occurred_at=receipt.effective_at, created_at=receipt.created_at,
+            occurred_at=receipt.effective_at, created_at=receipt.created_at, late=receipt.is_late,
         )  # fmt: skip
 
 
@@ -207,13 +241,14 @@ class CaptureView(BaseModel):
     balance_after: int
     occurred_at: UtcMoment
     created_at: UtcMoment
+    late: bool = LATE
 
     @classmethod
     def of(cls, receipt: Receipt, hold_id: str) -> "CaptureView":
         return cls(
             id=receipt.id, hold_id=hold_id, seq=receipt.seq, tokens_used=-receipt.tokens,
             balance_before=receipt.balance_before, balance_after=receipt.balance_after,
-            occurred_at=receipt.effective_at, created_at=receipt.created_at,
+            occurred_at=receipt.effective_at, created_at=receipt.created_at, late=receipt.is_late,
         )  # fmt: skip
 
 

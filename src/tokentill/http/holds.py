@@ -31,7 +31,7 @@ async def place_hold(body: HoldBody, key: IdempotencyKey, till: TillDep, respons
     """Refused with 402 when they cannot be reached. Repeated with its key, the hold is answered as it stands."""
     ask = partial(
         till.asking.hold, body.user_id, body.tokens, body.action_type, ttl=body.ttl_seconds, model=body.model,
-        metadata=body.metadata, idempotency_key=key,
+        provider=body.provider, metadata=body.metadata, idempotency_key=key,
     )  # fmt: skip
     # An action that is not known yet is looked up in the database, and the loop must not wait for that.
     command = ask() if till.asking.knows(body.action_type) else await run_in_threadpool(ask)
@@ -59,7 +59,7 @@ async def renew_hold(hold_id: HoldId, till: TillDep, body: RenewBody | None = No
 
 @router.post(
     "/{hold_id}/capture", responses=problems(400, 401, 402, 404, 408, 409, 413, 422, 500, 503),
-    summary="Spend what the call took, and free the rest",
+    summary="Spend what the call took, and free the rest", response_model_exclude_defaults=True,
 )  # fmt: skip
 async def capture_hold(
     hold_id: HoldId, till: TillDep, response: Response, body: CaptureBody | None = None,
@@ -70,10 +70,8 @@ async def capture_hold(
     user, held = _address(hold_id)
     details = body.model_dump(exclude={"tokens"})
     ask = partial(till.asking.capture, user, held, body.tokens, idempotency_key=key, **details)
-    is_known = body.action_type is None or till.asking.knows(body.action_type)
-    is_charged_by_counts = body.tokens is None and (body.input_tokens, body.output_tokens, body.pools) != (None,) * 3
-    # What must be read for it, the loop must not wait for.
-    command = ask() if is_known and not is_charged_by_counts else await run_in_threadpool(ask)
+    # What must be read for it, the loop must not wait for; a capture is rarely asked here.
+    command = await run_in_threadpool(ask)
     receipt = await till.submit(command)
     assert receipt is not None, command
     if receipt.is_replay:

@@ -1,10 +1,11 @@
 """The hot routes: what every AI call of an app asks, answered before the framework has begun.
 
-`POST /v1/usage`, `POST /v1/usage/batch` and those about holds are taken at the door of the app, by path and method: the
-key is checked, the body read, the till asked, the answer sent; no router, middleware or dependency in between. But for
-the batch this is a short cut only: what it is not sure to understand goes on to the routes in `http.usage` and
-`http.holds`, body and all, and is answered there. So there is one description of what is right, and one of what is
-wrong. Nothing here reads the database: what must be read for it goes on, too, and is read in a thread.
+`POST /v1/usage`, its batch, `POST /v1/events` and those about holds are taken at the door of the app, by path and
+method: the key is checked, the body read, the till asked, the answer sent; no router, middleware or dependency in
+between. But for the batch and the events this is a short cut only: what it is not sure to understand goes on to the
+routes in `http.usage` and `http.holds`, body and all, and is answered there. So there is one description of what is
+right, and one of what is wrong. Nothing here reads the database: what must be read for it goes on, too, and is read in
+a thread.
 
 Stripe's webhook comes in here as well: a shop's busiest minute is many events a second. It has a signature instead of
 the key, and is answered in full.
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tokentill.core.keys import KEY_LENGTH_MAX
 from tokentill.errors import InvalidRequest, TillError
-from tokentill.http import batches, hot_holds, problems
+from tokentill.http import batches, events, hot_holds, problems
 from tokentill.http.answered import EventAnswer, UsageAnswer
 from tokentill.http.asked import Answered, Asked, send_answer, send_problem
 from tokentill.http.auth import AdminKey, presented_in
@@ -49,7 +50,9 @@ async def _spend(till: Till, asked: Asked, body: bytes) -> Answered | None:
         return None
     if usage is None or not till.asking.knows(usage.action_type):
         return None
-    command = till.asking.spend(usage.user_id, usage.tokens, usage.action_type, idempotency_key=key, **usage.details)
+    # What is known is still known a moment later, but perhaps no longer fresh: this one does not look.
+    asking = till.asking.from_memory()
+    command = asking.spend(usage.user_id, usage.tokens, usage.action_type, idempotency_key=key, **usage.details)
     receipt = await till.submit(command)
     assert receipt is not None, command
     return Answered(201, _encoder.encode(UsageAnswer.of(receipt, command.user.name)), receipt.is_replay)
@@ -83,9 +86,14 @@ class Route(NamedTuple):
 _ROUTES = {
     USAGE: Route(_spend),
     BATCH: Route(_spend_many, batches.BATCH_BYTES_MAX),
+    events.EVENTS: Route(events.take, batches.BATCH_BYTES_MAX),
+    events.TRACES_PATH: Route(events.take_traces, batches.BATCH_BYTES_MAX),
+    events.LOGS_PATH: Route(events.take_logs, batches.BATCH_BYTES_MAX),
     HOLDS: Route(hot_holds.place),
     WEBHOOK: Route(_receive, has_key=False),
 }
+# Answered here in full: no other route has the path.
+IN_FULL = (BATCH, events.EVENTS, events.TRACES_PATH, events.LOGS_PATH)
 _OF_A_HOLD = {
     "renew": Route(hot_holds.renew),
     "capture": Route(hot_holds.capture),

@@ -30,7 +30,7 @@ async def place(till: Till, asked: Asked, body: bytes) -> Answered | None:
         return None
     if wanted is None or not till.asking.knows(wanted["action_type"]):
         return None
-    hold = await till.submit(till.asking.hold(idempotency_key=key, **wanted))
+    hold = await till.submit(till.asking.from_memory().hold(idempotency_key=key, **wanted))
     return Answered(201, _encoder.encode(HoldAnswer.of(hold)), hold.is_replay)
 
 
@@ -60,13 +60,18 @@ async def capture(till: Till, asked: Asked, body: bytes) -> Answered | None:
         return None
     if wanted is None:
         return None
-    if sent.action_type is not None:
-        if not till.asking.knows(sent.action_type):
+    if sent.action_type is not None and not till.asking.knows(sent.action_type):
+        return None
+    if not wanted.keys().isdisjoint(("input_tokens", "output_tokens", "pools", "response")):
+        # Charged by the rule of the hold's action, and priced by the model that the hold names: both in the database.
+        if sent.action_type is None and wanted.get("tokens") is None:
             return None
-    elif wanted.get("tokens") is None and not wanted.keys().isdisjoint(("input_tokens", "output_tokens", "pools")):
-        return None  # Charged by the rule of the hold's action, and that is in the database.
+        if "model_used" not in wanted and "cost_estimate" not in wanted:
+            return None
+        if not till.asking.is_fresh:
+            return None
     user_id, held = address
-    command = till.asking.capture(User(user_id), held, idempotency_key=key, **wanted)
+    command = till.asking.from_memory().capture(User(user_id), held, idempotency_key=key, **wanted)
     receipt = await till.submit(command)
     assert receipt is not None, command
     return Answered(200, _encoder.encode(CaptureAnswer.of(receipt, asked.hold_id)), receipt.is_replay)

@@ -63,9 +63,15 @@ class CallSent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     cost_estimate: Decimal | None = None
     success: bool = True
     error_message: str | None = None
+    estimated: bool = False
     metadata: dict[str, Any] | None = None
     occurred_at: str | None = None
     provider_request_id: str | None = None
+    provider: str | None = None
+    service_tier: str | None = None
+    response: dict[str, Any] | None = None
+    usage_note: str | None = None
+    raw_usage: dict[str, Any] | None = None
     on_insufficient: OnInsufficient = "refuse"
 
 
@@ -103,6 +109,7 @@ class HoldSent(msgspec.Struct, forbid_unknown_fields=True):
     ttl_seconds: int = TTL_SECONDS_DEFAULT
     model: str | UnsetType | None = UNSET
     model_too: str | UnsetType | None = msgspec.field(name="model_used", default=UNSET)
+    provider: str | None = None
     metadata: dict[str, Any] | None = None
 
 
@@ -157,7 +164,7 @@ def hold_of(sent: HoldSent) -> dict[str, Any] | None:
         model = named
     return {
         "user": user_id, "tokens": sent.tokens, "action_type": sent.action_type, "ttl": sent.ttl_seconds,
-        "model": None if model is UNSET else model, "metadata": sent.metadata,
+        "model": None if model is UNSET else model, "provider": sent.provider, "metadata": sent.metadata,
     }  # fmt: skip
 
 
@@ -208,10 +215,22 @@ def _details_of(sent: CallSent) -> dict[str, Any] | None:
         details["success"] = False
     if sent.error_message is not None:
         details["error_message"] = sent.error_message
+    if sent.estimated:
+        details["estimated"] = True
     if sent.metadata is not None:
         details["metadata"] = sent.metadata
     if sent.provider_request_id is not None:
         details["provider_request_id"] = sent.provider_request_id
+    if sent.provider is not None:
+        details["provider"] = sent.provider
+    if sent.service_tier is not None:
+        details["service_tier"] = sent.service_tier
+    if sent.response is not None:
+        details["response"] = sent.response
+    if sent.usage_note is not None:
+        details["usage_note"] = sent.usage_note
+    if sent.raw_usage is not None:
+        details["raw_usage"] = sent.raw_usage
     return details
 
 

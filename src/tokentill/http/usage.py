@@ -15,7 +15,7 @@ router = APIRouter(tags=["usage"], dependencies=[AdminOnly])
 
 @router.post(
     "/v1/usage", status_code=201, responses=problems(400, 401, 402, 404, 408, 409, 413, 422, 500, 503),
-    summary="Spend tokens on an AI operation",
+    summary="Spend tokens on an AI operation", response_model_exclude_defaults=True,
 )  # fmt: skip
 async def track_usage(body: UsageBody, key: IdempotencyKey, till: TillDep, response: Response) -> UsageView:
     """Refused with 402 when the account cannot cover it. Safe to repeat with the same Idempotency-Key."""
