@@ -22,7 +22,7 @@ def place(client: TestClient, key: str = "k1", **changes: object) -> Any:
 def test_a_hold_is_placed_and_shown(client: TestClient, till: Till) -> None:
     till.grant_tokens(USER, 1_000)
 
-    answer = place(client, ttl_seconds=60, model="gpt-5", metadata={"chat": 7})
+    answer = place(client, ttl_seconds=60, model="gpt-5", provider="openai", metadata={"chat": 7})
 
     assert answer.status_code == 201
     body = answer.json()
@@ -33,6 +33,7 @@ def test_a_hold_is_placed_and_shown(client: TestClient, till: Till) -> None:
         "tokens": 400,
         "action_type": "chat_conversation",
         "model": "gpt-5",
+        "provider": "openai",
         "metadata": {"chat": 7},
         "placed_at": "2026-01-05T12:00:00Z",
         "expires_at": "2026-01-05T12:01:00Z",

@@ -106,6 +106,19 @@ def test_a_capture_is_priced_by_the_model_that_the_hold_names(shop: Till) -> Non
     assert last(shop)["model_used"] == "llama-at-home"
 
 
+def test_a_capture_is_priced_by_the_provider_that_the_hold_names(shop: Till) -> None:
+    hold = shop.hold("ann", 5_000, "chat_conversation", model="llama-at-home", provider="home")
+    other = shop.hold("ann", 5_000, "chat_conversation", model="llama-at-home", provider="groq")
+
+    for one in (hold, other):
+        shop.capture("ann", one.hold_id, pools={"input_uncached": 1_000})
+
+    [elsewhere, at_home] = [entry.detail for entry in shop.history("ann", limit=2)]
+    assert (at_home["provider"], Decimal(str(at_home["cost_estimate"]))) == ("home", Decimal("0.2"))
+    assert elsewhere["provider"] == "groq"
+    assert "cost_estimate" not in elsewhere
+
+
 # -- What is not known -------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from tokentill.core.holds import TTL_DEFAULT, HoldReceipt
 from tokentill.till import Till
 
 HoldArg = Annotated[str, typer.Argument(metavar="HOLD", help="The hold, by the id that `till hold` answered.")]
+Provider = Annotated[str | None, typer.Option("--provider", help="Who serves that model.")]
 TtlOption = Annotated[int, typer.Option("--ttl", help="How many seconds it lives from now: 1 to 86,400.")]
 _TTL = int(TTL_DEFAULT.total_seconds())
 
@@ -22,13 +23,14 @@ def hold(
     action: ActionArg,
     ttl: TtlOption = _TTL,
     model: Model = None,
+    provider: Provider = None,
     key: KeyOption = None,
     json: AsJson = False,
 ) -> None:
     """Set a user's tokens aside for an AI call whose size is not known yet."""
     count = tokens_of(tokens)
     with Till.connect() as till:
-        placed = till.hold(user, count, action, ttl=ttl, model=model, idempotency_key=key)
+        placed = till.hold(user, count, action, ttl=ttl, model=model, provider=provider, idempotency_key=key)
     _answer(placed, json)
 
 

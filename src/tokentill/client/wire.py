@@ -62,6 +62,7 @@ class HoldReceipt:
     tokens: int
     action_type: str
     model: str | None
+    provider: str | None
     metadata: Mapping[str, Any]
     placed_at: datetime
     expires_at: datetime
@@ -263,8 +264,8 @@ def hold_receipt(answer: Answer) -> HoldReceipt:
     body = answer.body
     return HoldReceipt(
         hold_id=body["id"], user_id=body["user_id"], state=body["state"], tokens=body["tokens"],
-        action_type=body["action_type"], model=body["model"], metadata=body["metadata"],
-        placed_at=_moment(body["placed_at"]), expires_at=_moment(body["expires_at"]),
+        action_type=body["action_type"], model=body["model"], provider=body.get("provider"),
+        metadata=body["metadata"], placed_at=_moment(body["placed_at"]), expires_at=_moment(body["expires_at"]),
         closed_at=None if body["closed_at"] is None else _moment(body["closed_at"]),
         captured_seq=body["captured_seq"], is_replay=answer.is_replay, retries_taken=answer.retries_taken,
     )  # fmt: skip

@@ -139,6 +139,7 @@ class PlaceHold:
     action_type: str
     ttl: timedelta  # From the moment it is decided for.
     model: str | None = None
+    provider: str | None = None
     metadata: Metadata = field(default_factory=dict)
 
     @property

@@ -35,7 +35,7 @@ def place(account: Account, command: PlaceHold, hold: Hold | None, at: datetime)
 
     placed = Hold(
         command.hold_id, command.key.request_hash, command.tokens, command.action_type, at, at + command.ttl,
-        command.model, command.metadata,
+        command.model, command.metadata, provider=command.provider,
     )  # fmt: skip
     return _changed(account, placed, at)
 

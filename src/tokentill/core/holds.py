@@ -41,6 +41,7 @@ class Hold(Value, frozen=True):
     state: HoldState = "placed"
     closed_at: datetime | None = None
     captured_seq: int | None = None  # Of the usage row that captured it.
+    provider: str | None = None  # Who serves the model.
 
     def is_open(self, at: datetime) -> bool:
         """Whether its tokens are out of others' reach at `at`."""
@@ -50,7 +51,7 @@ class Hold(Value, frozen=True):
         """Return the hold after its end. By position: every capture comes by, and names cost three times as much."""
         return Hold(
             self.hold_id, self.request_hash, self.tokens, self.action_type, self.placed_at, self.expires_at, self.model,
-            self.metadata, state, at, captured_seq,
+            self.metadata, state, at, captured_seq, self.provider,
         )  # fmt: skip
 
     def state_at(self, at: datetime) -> HoldStateShown:
@@ -72,6 +73,7 @@ class HoldReceipt(Value, frozen=True):
     expires_at: datetime
     closed_at: datetime | None
     captured_seq: int | None
+    provider: str | None = None
     is_replay: bool = False  # Whether it had been so before: nothing was written now. Two are equal without it.
 
     def __eq__(self, other: object) -> bool:
@@ -84,7 +86,8 @@ class HoldReceipt(Value, frozen=True):
     def of(cls, hold: Hold, user: User, *, at: datetime, is_replay: bool = False) -> "HoldReceipt":
         return cls(
             user.user_id, user.external_id, hold.hold_id, hold.state_at(at), hold.tokens, hold.action_type, hold.model,
-            hold.metadata, hold.placed_at, hold.expires_at, hold.closed_at, hold.captured_seq, is_replay,
+            hold.metadata, hold.placed_at, hold.expires_at, hold.closed_at, hold.captured_seq, hold.provider,
+            is_replay,
         )  # fmt: skip
 
     @property

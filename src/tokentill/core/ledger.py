@@ -129,10 +129,13 @@ def _decide_capture(account: Account, capture: Spend, hold: Hold | None, at: dat
 def _decide_spend(account: Account, spend: Spend, at: datetime, captured: Hold | None = None) -> Decision:
     if spend.refused is not None:
         return Refused(spend.refused)
-    tokens, action_type, model_used = spend.tokens, spend.action_type, spend.model_used
+    tokens, action_type = spend.tokens, spend.action_type
+    model_used, provider = spend.model_used, spend.provider
     if captured is not None:  # What the call did not say is as the hold says.
         tokens = captured.tokens if tokens is None else tokens
-        action_type, model_used = action_type or captured.action_type, model_used or captured.model
+        action_type = action_type or captured.action_type
+        if model_used is None:
+            model_used, provider = captured.model, provider or captured.provider
     assert tokens is not None and action_type is not None, spend
     refuses = spend.on_insufficient == "refuse"
     if refuses and account.frozen_at is not None and not (captured is not None and captured.is_open(at)):
@@ -149,7 +152,7 @@ def _decide_spend(account: Account, spend: Spend, at: datetime, captured: Hold |
         account.user_id, account.seq + 1, action_type, model_used, tokens, spend.input_tokens, spend.output_tokens,
         spend.pools, spend.cost_estimate, spend.success, spend.error_message, spend.estimated, account.balance,
         account.balance - tokens, plan.moves, plan.shortfall_tokens, spend.provider_request_id, spend.metadata,
-        spend.key.value, spend.occurred_at or at, spend.hold_id, spend.price_id, spend.provider, spend.service_tier,
+        spend.key.value, spend.occurred_at or at, spend.hold_id, spend.price_id, provider, spend.service_tier,
         spend.corrects_seq,
     )  # fmt: skip
     return Decided(_taken(account, row, plan, at), (*expirations, row))

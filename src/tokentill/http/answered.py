@@ -62,6 +62,7 @@ class HoldAnswer(msgspec.Struct):
     tokens: int
     action_type: str
     model: str | None
+    provider: str | None
     metadata: dict[str, object]
     placed_at: datetime
     expires_at: datetime
@@ -72,7 +73,8 @@ class HoldAnswer(msgspec.Struct):
     def of(cls, hold: HoldReceipt) -> "HoldAnswer":
         closed_at = hold.closed_at
         return cls(
-            hold.id, hold.name, hold.state, hold.tokens, hold.action_type, hold.model, dict(hold.metadata),
+            hold.id, hold.name, hold.state, hold.tokens, hold.action_type, hold.model, hold.provider,
+            dict(hold.metadata),
             hold.placed_at.astimezone(UTC), hold.expires_at.astimezone(UTC),
             None if closed_at is None else closed_at.astimezone(UTC), hold.captured_seq,
         )  # fmt: skip

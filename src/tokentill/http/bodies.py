@@ -261,6 +261,7 @@ class HoldView(BaseModel):
     tokens: int
     action_type: str
     model: str | None
+    provider: str | None = Field(description="Who serves the model.")
     metadata: dict[str, Any]
     placed_at: UtcMoment
     expires_at: UtcMoment = Field(description="Exclusive: from then on it holds nothing.")
@@ -271,8 +272,8 @@ class HoldView(BaseModel):
     def of(cls, hold: HoldReceipt) -> "HoldView":
         return cls(
             id=hold.id, user_id=hold.name, state=hold.state, tokens=hold.tokens, action_type=hold.action_type,
-            model=hold.model, metadata=dict(hold.metadata), placed_at=hold.placed_at, expires_at=hold.expires_at,
-            closed_at=hold.closed_at, captured_seq=hold.captured_seq,
+            model=hold.model, provider=hold.provider, metadata=dict(hold.metadata), placed_at=hold.placed_at,
+            expires_at=hold.expires_at, closed_at=hold.closed_at, captured_seq=hold.captured_seq,
         )  # fmt: skip
 
 

@@ -211,10 +211,19 @@ class Calling:
         if (called := model or action.model) is not None:
             self._charging.require_known(self._rates.now, called, provider if model else provider or action.provider)
         extra = checks.metadata(metadata)
-        request = ("hold", tokens, action.key, lives.total_seconds(), model, canonical(extra) if extra else None)
+        since = () if provider is None else (provider,)
+        request = (
+            "hold",
+            tokens,
+            action.key,
+            lives.total_seconds(),
+            model,
+            canonical(extra) if extra else None,
+            *since,
+        )
         return PlaceHold(
             user=who, key=self._key(idempotency_key, who, request), tokens=tokens, action_type=action.key, ttl=lives,
-            model=model, metadata=extra,
+            model=model, provider=provider, metadata=extra,
         )  # fmt: skip
 
     def renew(self, user: Who, hold_id: WhichHold, *, ttl: Ttl = TTL_DEFAULT) -> RenewHold:
@@ -297,7 +306,8 @@ class Calling:
         if has_counts and (is_ruled or (facts["model_used"] is None and facts["cost_estimate"] is None)):
             placed = self._hold_placed(who, held)
             rule = action or self._action(placed.action_type, even_inactive=True)
-            facts["model_used"] = facts["model_used"] or placed.model
+            if facts["model_used"] is None:  # Who names another model than the hold names its provider, too.
+                facts["model_used"], facts["provider"] = placed.model, facts["provider"] or placed.provider
         if facts["model_used"] is None and rule is not None and rule.model is not None:
             facts["model_used"], facts["provider"] = rule.model, facts["provider"] or rule.provider
         found = NO_FINDINGS

@@ -22,7 +22,7 @@ def load_open(conn: Conn, user_ids: Iterable[UUID]) -> dict[UUID, tuple[Hold, ..
     """
     sql = """
         SELECT h.user_id, h.hold_id, h.request_hash, h.tokens, h.action_type, h.model, h.metadata, h.placed_at,
-               h.expires_at, h.state, h.closed_at, h.captured_seq
+               h.expires_at, h.state, h.closed_at, h.captured_seq, h.provider
           FROM token_holds h
           JOIN token_accounts a USING (user_id)
          WHERE h.user_id = ANY(%s) AND h.state = 'placed' AND h.expires_at > a.last_at
@@ -41,7 +41,7 @@ def find(conn: Conn, refs: Iterable[HoldRef]) -> dict[HoldRef, Hold]:
         return {}
     sql = """
         SELECT h.user_id, h.hold_id, h.request_hash, h.tokens, h.action_type, h.model, h.metadata, h.placed_at,
-               h.expires_at, h.state, h.closed_at, h.captured_seq
+               h.expires_at, h.state, h.closed_at, h.captured_seq, h.provider
           FROM token_holds h
          WHERE h.hold_id = ANY(%s::uuid[]) AND h.user_id = ANY(%s::uuid[])
     """
@@ -53,11 +53,11 @@ def find(conn: Conn, refs: Iterable[HoldRef]) -> dict[HoldRef, Hold]:
 INSERT_HOLDS = """
     INSERT INTO token_holds (
            user_id, hold_id, request_hash, tokens, action_type, model, metadata, placed_at, expires_at, state,
-           closed_at, captured_seq, created_at)
+           closed_at, captured_seq, created_at, provider)
     SELECT n.*
       FROM unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::jsonb[],
                   %s::timestamptz[], %s::timestamptz[], %s::text[], %s::timestamptz[], %s::bigint[],
-                  %s::timestamptz[]) AS n
+                  %s::timestamptz[], %s::text[]) AS n
 """
 UPDATE_HOLDS = """
     UPDATE token_holds AS h
@@ -94,6 +94,7 @@ def placed_columns(placed: Sequence[WrittenHold], created_at: datetime) -> list[
         packing.moments([hold.expires_at for _, hold in placed]),
         *_ended(placed),
         packing.moments([created_at] * len(placed)),
+        packing.or_none(packing.names, [hold.provider for _, hold in placed]),
     ]
 
 
@@ -122,7 +123,7 @@ def listed(conn: Conn, user: User, *, at: datetime, include_closed: bool) -> lis
     """Return the account's holds as they are at `at`, oldest first: the open ones, or all of them."""
     sql = """
         SELECT hold_id, request_hash, tokens, action_type, model, metadata, placed_at, expires_at, state, closed_at,
-               captured_seq
+               captured_seq, provider
           FROM token_holds
          WHERE user_id = %(user)s AND (%(all)s OR (state = 'placed' AND expires_at > %(at)s))
          ORDER BY placed_at, hold_id
@@ -142,6 +143,6 @@ def one(conn: Conn, user_id: UUID, hold_id: UUID, *, at: datetime) -> HoldReceip
 
 
 def _hold(row: Sequence[Any]) -> Hold:
-    """Return the hold of a row (hold_id, request_hash, tokens, action_type, model, metadata, …, captured_seq)."""
+    """Return the hold of a row (hold_id, request_hash, tokens, action_type, model, metadata, …, provider)."""
     hold_id, request_hash, tokens, action_type, model, metadata, placed_at, expires_at, *end = row
     return Hold(hold_id, request_hash.bytes, tokens, action_type, placed_at, expires_at, model, metadata, *end)

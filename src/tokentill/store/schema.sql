@@ -1096,6 +1096,7 @@ CREATE TABLE public.token_holds (
     closed_at timestamp with time zone,
     captured_seq bigint,
     created_at timestamp with time zone NOT NULL,
+    provider text,
     CONSTRAINT token_holds_captured_by_a_row CHECK (((state = 'captured'::text) = (captured_seq IS NOT NULL))),
     CONSTRAINT token_holds_closed_when_ended CHECK (((state = 'placed'::text) = (closed_at IS NULL))),
     CONSTRAINT token_holds_lifetime_positive CHECK ((placed_at < expires_at)),

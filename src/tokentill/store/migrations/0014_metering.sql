@@ -4,6 +4,8 @@ ALTER TABLE token_usage
     ADD COLUMN provider     text,  -- genai-prices' name; null: the caller did not say
     ADD COLUMN service_tier text;  -- batch, flex, priority, …; null: the usual one
 
+ALTER TABLE token_holds ADD COLUMN provider text;  -- who is to serve the model that the hold names
+
 -- Edits of what calls cost us and of what they cost users: models, prices, actions. The largest number says whether what
 -- a process has in memory is in force still. Each edit takes the number after the one it has read, so of two at the same
 -- moment one finds its number taken, and has to look again.
