@@ -20,8 +20,9 @@ from tokentill.core.pools import Pools
 from tokentill.demo import llm_shapes
 from tokentill.meter import Meter
 from tokentill.meter.counting import TOKENS_PER_MEDIUM, prompt_tokens
-from tokentill.meter.metered import TTL, _renew
+from tokentill.meter.metered import TTL
 from tokentill.meter.tills import run
+from tokentill.meter.unattended import renew
 from tokentill.services.charging import UnknownModels
 
 Block = Callable[[Meter], None]
@@ -458,12 +459,12 @@ def test_a_running_call_renews_its_hold(rich: Till, clock: Clock) -> None:
 
     with rich.meter(USER, ACTION) as meter:
         clock.advance(seconds=TTL.total_seconds() * 0.9)
-        assert _renew(weakref.ref(meter)) == TTL.total_seconds() / 3
+        assert renew(weakref.ref(meter)) == TTL.total_seconds() / 3
         clock.advance(seconds=TTL.total_seconds() * 0.9)
         assert rich.balance(USER).held > 0
         meter.record(llm_shapes.openai_chat())
 
-    assert _renew(weakref.ref(meter)) is None
+    assert renew(weakref.ref(meter)) is None
     assert only_call(rich)["tokens"] == 160
 
 
@@ -498,7 +499,7 @@ def test_a_forgotten_meter_is_not_renewed_and_frees_itself_by_time(rich: Till, c
     del meter
     gc.collect()
 
-    assert known() is None and _renew(known) is None
+    assert known() is None and renew(known) is None
     clock.advance(seconds=TTL.total_seconds())
     assert rich.balance(USER).held == 0
 

@@ -19,16 +19,15 @@ Units: `estimate` and `max_output` are model tokens; `minimum` and what is held 
 """
 
 import asyncio
-import atexit
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
@@ -48,13 +47,21 @@ from tokentill.meter.responses import (
     words_of,
 )
 from tokentill.meter.streams import Seen
-from tokentill.meter.tills import AnyTill, Ask, Steps, code_of, is_async, run, run_async
+from tokentill.meter.tills import AnyTill, Ask, Steps, code_of, is_async, is_invalid, reachable, run, run_async
+from tokentill.meter.unattended import (
+    TELLS_MAX_SECONDS,
+    arenew,
+    await_exit,
+    renew,
+    running,
+    settle_quietly,
+    spawn,
+    tell_again,
+)
 
 TTL = timedelta(minutes=2)  # How long a hold outlives its process. Renewed every third of it.
 LASTS_MAX_SECONDS = 3600.0  # Nothing is renewed for longer: such a call hangs, and others can use its tokens.
-TELLS_MAX_SECONDS = 3600.0  # How long a capture that could not be delivered is tried again.
 _KEY_LENGTH_MAX = 200  # Of 255: the rest names the parts of one call.
-_EXIT_SECONDS = 5.0  # How long a program that ends waits for the till to be told.
 
 log = logging.getLogger("tokentill.meter")
 T = TypeVar("T")
@@ -257,7 +264,7 @@ class Meter:
             run(self.settling(), self.till)
         except Exception as error:
             if self.is_for_later(error):
-                background.later(self.renews_seconds, partial(_tell_again, self, time.monotonic()))
+                background.later(self.renews_seconds, partial(tell_again, self, time.monotonic()))
             elif self._raises:
                 raise
 
@@ -273,7 +280,7 @@ class Meter:
         if self._ends():
             if self._renewal is not None:
                 self._renewal.cancel()
-            settling = _spawn(self._asettle())
+            settling = spawn(self._asettle())
             settling.add_done_callback(self._cut_short)
             await asyncio.shield(settling)
 
@@ -284,14 +291,14 @@ class Meter:
         if is_async(self.till):
             log.error("A call of %s could not be recorded: its event loop has ended.", self.action)
         else:
-            background.later(0, partial(_tell_again, self, time.monotonic()))
+            background.later(0, partial(tell_again, self, time.monotonic()))
 
     def settle_soon(self) -> None:
         """Settle without waiting for it: from where nobody can wait, such as the end of a forgotten stream."""
         if not is_async(self.till):
-            background.later(0, partial(_settle_quietly, self))
+            background.later(0, partial(settle_quietly, self))
         elif self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(lambda: _spawn(self.asettle()))
+            self._loop.call_soon_threadsafe(lambda: spawn(self.asettle()))
         elif not self._is_settled:
             log.error("A call of %s could not be recorded: its event loop has ended.", self.action)
 
@@ -351,11 +358,11 @@ class Meter:
             try:
                 hold = yield Ask("hold", (self.user, wanted, self.action), details)
             except Exception as error:
-                reachable = _reachable(error)
+                there = reachable(error)
                 # Always less than before: however fast others spend, this comes to an end.
-                if reachable is None or not max(1, least) <= reachable < wanted:
+                if there is None or not max(1, least) <= there < wanted:
                     raise
-                wanted = reachable
+                wanted = there
                 continue
             if key is not None and hold.state in ("voided", "expired"):
                 # Of a call with this key that failed or died. This one sets tokens aside of its own.
@@ -386,7 +393,7 @@ class Meter:
         try:
             yield from self._writing(facts)
         except Exception as error:
-            if not _is_invalid(error):
+            if not is_invalid(error):
                 raise
             log.error("A call of %s is recorded without what was said of it: %s", self.action, error)
             facts |= {"raw_usage": None, "metadata": None}
@@ -499,7 +506,7 @@ class Meter:
                 raise
         except Exception as error:
             if self.is_for_later(error):
-                _spawn(self._atell_again())
+                spawn(self._atell_again())
             elif self._raises:
                 raise
 
@@ -526,14 +533,14 @@ class Meter:
     # Both renewals know the meter weakly: one that nobody holds any more is not renewed, and frees itself by time.
 
     def _start_renewing(self) -> None:
-        _running.add(self)
-        _await_exit()
+        running.add(self)
+        await_exit()
         if self.hold_id is None:
             return
         if is_async(self.till):
-            self._renewal = _spawn(_arenew(weakref.ref(self), self.renews_seconds))
+            self._renewal = spawn(arenew(weakref.ref(self), self.renews_seconds))
         else:
-            background.later(self.renews_seconds, partial(_renew, weakref.ref(self)))
+            background.later(self.renews_seconds, partial(renew, weakref.ref(self)))
 
     def renewing(self) -> Steps[float | None]:
         """Ask for more time. Returns in how many seconds to ask again; None: not any more."""
@@ -547,64 +554,6 @@ class Meter:
             log.warning("A hold of %s could not be renewed: %s", self.action, error)
             return None
         return self.renews_seconds
-
-
-def _renew(known: "weakref.ref[Meter]") -> float | None:
-    meter = known()
-    return None if meter is None else run(meter.renewing(), meter.till)
-
-
-async def _arenew(known: "weakref.ref[Meter]", seconds: float | None) -> None:
-    while seconds is not None:
-        await asyncio.sleep(seconds)
-        meter = known()
-        if meter is None:
-            return
-        seconds = await run_async(meter.renewing(), meter.till)
-        del meter
-
-
-def _tell_again(meter: Meter, since: float) -> float | None:
-    try:
-        run(meter.settling(), meter.till)
-    except Exception as error:
-        if not meter.is_for_later(error):
-            raise
-        return meter.renews_seconds if time.monotonic() - since < TELLS_MAX_SECONDS else None
-    return None
-
-
-def _settle_quietly(meter: Meter) -> None:
-    meter.settle()
-
-
-# Calls that are running, and those that ended lately.
-_running: "weakref.WeakSet[Meter]" = weakref.WeakSet()
-
-
-@cache
-def _await_exit() -> None:
-    """Have `_settle_at_exit` called before whatever has been registered by now: the till must still be there for it."""
-    atexit.register(_settle_at_exit)
-
-
-def _settle_at_exit() -> None:
-    """Charge what was seen of streams that the program leaves open as it ends, and tell what is still to be told."""
-    for meter in list(_running):
-        if meter.has_anything_to_tell and not is_async(meter.till):
-            meter.broke_off("The program ended.")
-            background.later(0, partial(_settle_quietly, meter))
-    background.wait(_EXIT_SECONDS)
-
-
-_tasks: set["asyncio.Task[None]"] = set()  # The loop itself holds its tasks weakly.
-
-
-def _spawn(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-    task = asyncio.get_running_loop().create_task(work)
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-    return task
 
 
 class _unless:  # noqa: N801 - reads like contextlib's
@@ -622,19 +571,6 @@ class _unless:  # noqa: N801 - reads like contextlib's
             return False
         log.error("A call could not be recorded: %s", error)
         return True
-
-
-def _reachable(error: Exception) -> int | None:
-    """Return how many tokens could have been had, where that is why it was refused."""
-    if code_of(error) != "insufficient_tokens":
-        return None
-    asked, short = getattr(error, "requested_tokens", None), getattr(error, "shortfall_tokens", None)
-    return asked - short if isinstance(asked, int) and isinstance(short, int) else None
-
-
-def _is_invalid(error: Exception) -> bool:
-    """Whether the till refused what it was told, by either of the two classes of that name."""
-    return any(kind.__name__ == "InvalidRequest" for kind in type(error).__mro__)
 
 
 def _said(error: BaseException | str) -> str:

@@ -109,3 +109,16 @@ async def _asked(till: Any, ask: Ask) -> Any:
     action = ask.args[2] if ask.method in ("hold", "spend") else ask.details.get("action_type")
     command = build() if action is None or asking.knows(action) else await asyncio.to_thread(build)
     return await till.submit(command)
+
+
+def reachable(error: Exception) -> int | None:
+    """Return how many tokens could have been had, where that is why it was refused."""
+    if code_of(error) != "insufficient_tokens":
+        return None
+    asked, short = getattr(error, "requested_tokens", None), getattr(error, "shortfall_tokens", None)
+    return asked - short if isinstance(asked, int) and isinstance(short, int) else None
+
+
+def is_invalid(error: Exception) -> bool:
+    """Whether the till refused what it was told, by either of the two classes of that name."""
+    return any(kind.__name__ == "InvalidRequest" for kind in type(error).__mro__)
