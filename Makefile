@@ -80,6 +80,7 @@ $(READY): pyproject.toml requirements.lock
 		&& apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -yqq python3-venv >/dev/null \
 		&& "$(PYTHON)" -m venv --clear .venv; } \
 	|| { echo "$(PYTHON) cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	@$(PIP) install --require-hashes --requirement requirements.lock
+	@$(PIP) install --no-deps --require-hashes --requirement requirements.lock
+	@$(PIP) check
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
