@@ -1,9 +1,9 @@
 """Selling in a test what no event of Stripe's says by itself: a sale with a doubt, or one that differs from another."""
 
 from tokentill import Till
-from tokentill.core.stripe_meanings import PackPaid
+from tokentill.core.stripe.meanings import PackPaid
 from tokentill.core.users import User
-from tokentill.services import granting
+from tokentill.services.stripe import granting
 from tokentill.store.inbox import InboxEvent
 
 

@@ -36,9 +36,10 @@ MAY_IMPORT = {
     "till": {"services", "engine", "store", "core", "errors", "settings", "ids"},  # Puts the others together.
     "tokentill": {"till", "errors"},
     "client": set(),
+    "samples": set(),
     "meter": {"client", "core", "errors"},
 } | {
-    edge: EDGES | {"tokentill", "till", "services", "engine", "core", "errors", "settings", "ids", "tuning"}
+    edge: EDGES | {"tokentill", "till", "services", "engine", "core", "errors", "settings", "ids", "tuning", "samples"}
     for edge in EDGES
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import START, Clock
 from tokentill import AccountNotFound, IdempotencyConflict, InsufficientTokens, InvalidRequest, Till, TillError
-from tokentill.core.catalog import CYCLE
+from tokentill.core.plans.catalog import CYCLE
 from tokentill.errors import (
     Conflict,
     HoldNotFound,

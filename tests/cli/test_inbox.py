@@ -10,9 +10,9 @@ from tests.cli.conftest import Run
 from tests.conftest import START
 from tests.selling import sell_packs
 from tokentill import Till
-from tokentill.core.stripe_meanings import Doubt, PackPaid, Who
+from tokentill.core.stripe.meanings import Doubt, PackPaid, Who
 from tokentill.core.users import User
-from tokentill.demo.stripe_shapes import checkout_pack
+from tokentill.samples.stripe import checkout_pack
 
 
 @pytest.fixture

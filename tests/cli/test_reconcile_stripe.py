@@ -14,8 +14,8 @@ from tests.cli.conftest import Ran, Run
 from tests.conftest import Clock
 from tests.stripe_double import StripeDouble
 from tokentill import Till
-from tokentill.core.stripe_meanings import MoneySeen, RefundSeen, Who
-from tokentill.services import reversing
+from tokentill.core.stripe.meanings import MoneySeen, RefundSeen, Who
+from tokentill.services.stripe import reversing
 from tokentill.store import payments
 
 PACK = {"user_id": "alice", "pack_id": "power"}

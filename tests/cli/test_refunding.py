@@ -8,8 +8,8 @@ from starlette.testclient import TestClient
 from tests.cli.conftest import Run
 from tests.conftest import START
 from tokentill import Till
-from tokentill.demo.stripe_shapes import checkout_pack
 from tokentill.http.app import create_app
+from tokentill.samples.stripe import checkout_pack
 
 ADMIN_KEY = "an-admin-key-of-the-tests"
 

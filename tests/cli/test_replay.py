@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.conftest import START
 from tests.http.conftest import row_counts
-from tokentill.demo.stripe_shapes import checkout_pack
+from tokentill.samples.stripe import checkout_pack
 from tokentill.stripe.replaying import read
 
 

@@ -14,7 +14,7 @@ from tokentill import Till, errors
 from tokentill.client import AsyncTillClient, IdempotencyConflict, InsufficientTokens, TillClient, wire
 from tokentill.client import errors as client_errors
 from tokentill.client.errors import AccountNotFound, HoldClosed, TillError, Unauthorized, Unavailable
-from tokentill.core.actions import OUTPUT_TOKENS_USUAL
+from tokentill.core.prices.actions import OUTPUT_TOKENS_USUAL
 
 
 @pytest.fixture

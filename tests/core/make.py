@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from tokentill.core.account import Account
-from tokentill.core.catalog import CYCLE
-from tokentill.core.commands import (
+from tokentill.core.keys import Key
+from tokentill.core.ledger.account import Account
+from tokentill.core.ledger.commands import (
     Command,
     Deduct,
     Drip,
@@ -22,12 +22,12 @@ from tokentill.core.commands import (
     Sweep,
     VoidHold,
 )  # fmt: skip
-from tokentill.core.holds import Hold
-from tokentill.core.journal import Row, Transaction
-from tokentill.core.keys import Key
-from tokentill.core.ledger import Decided, Decision, Refused, decide
-from tokentill.core.lots import Lot
-from tokentill.core.reversals import Bought, BoughtLot, MoneyBack
+from tokentill.core.ledger.decide import Decided, Decision, Refused, decide
+from tokentill.core.ledger.holds import Hold
+from tokentill.core.ledger.journal import Row, Transaction
+from tokentill.core.ledger.lots import Lot
+from tokentill.core.ledger.reversals import Bought, BoughtLot, MoneyBack
+from tokentill.core.plans.catalog import CYCLE
 from tokentill.core.users import User
 from tokentill.core.values import replace
 from tokentill.errors import TillError

@@ -9,8 +9,8 @@ import pytest
 
 from tests.core.make import ALICE, NOW, make_lot
 from tokentill.core import checks
-from tokentill.core.holds import Hold, HoldReceipt
 from tokentill.core.keys import EventKeys, Key
+from tokentill.core.ledger.holds import Hold, HoldReceipt
 from tokentill.core.values import asdict, replace
 
 

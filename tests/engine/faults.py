@@ -69,21 +69,21 @@ FAULTS = [
         " == 20\n",
         (
             Line(
-                "core/hold_rules.py",
+                "core/ledger/hold_rules.py",
                 "    return Decided(account.with_hold(hold, at), hold=hold, is_hold_changed=True)",
                 "    return Decided(replace(account.with_hold(hold, at), version=account.version), hold=hold,"
                 " is_hold_changed=True)",
             ),
             # What would notice at once, in the process itself: here the database's answers have to show it.
             Line(ACCOUNTS, "assert all(write.after.version > write.before.version", "assert all(True"),
-            Line("core/ledger.py", "assert after.version > before.version or", "assert True or"),
+            Line("core/ledger/decide.py", "assert after.version > before.version or", "assert True or"),
         ),
     ),
     Fault(
         "the tokens of holds are not counted in what is held",
         f"{HOLDS}::test_of_200_parallel_holds_on_a_balance_for_20_exactly_20_are_placed",
         " == 20\n",
-        (Line("core/account.py", "sum(hold.tokens for hold in self.holds if hold.is_open(at))", "0"),),
+        (Line("core/ledger/account.py", "sum(hold.tokens for hold in self.holds if hold.is_open(at))", "0"),),
     ),
     Fault(
         "the accounts are not forgotten after a conflict",

@@ -17,8 +17,8 @@ from typing import Any
 from tests.engine.processes import Reply
 from tests.engine.wrong_tills import WRONG_TILLS, WrongTill
 from tokentill import Till, TillError
-from tokentill.core.commands import Spend
 from tokentill.core.keys import Key
+from tokentill.core.ledger.commands import Spend
 from tokentill.core.users import User
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from tests.conftest import Clock
 from tokentill import AccountNotFound, IdempotencyConflict, InsufficientTokens, InvalidRequest, Till, TillError
-from tokentill.core.commands import Spend
 from tokentill.core.keys import Key
+from tokentill.core.ledger.commands import Spend
 from tokentill.core.users import User
 from tokentill.engine import Answer
 from tokentill.store.journal import Receipt

@@ -20,8 +20,8 @@ from tests.core import make
 from tests.engine.killing import USERS, Client, grant_everybody, play
 from tests.engine.test_exactly_once import asked_by_two_processes, outcomes, succeeded
 from tokentill import IdempotencyConflict, InsufficientTokens, Till
-from tokentill.core.commands import Command
-from tokentill.core.holds import HoldReceipt
+from tokentill.core.ledger.commands import Command
+from tokentill.core.ledger.holds import HoldReceipt
 from tokentill.engine.draft import Draft, Request
 from tokentill.errors import HoldClosed, HoldNotFound
 from tokentill.store.embedded import EmbeddedServer

@@ -8,8 +8,8 @@
 | stream, left | reads a stream to its end, or three events of it |
 | helper | reads the stream of a context manager (`.stream(…)`) to its end |
 
-Bodies named as text are those of `tests/core/usage_samples`, whose README says where they come from, and bring the
-pools that they amount to. All others are written out here or built from counts by `demo.llm_shapes`.
+Bodies named as text are those of `tests/core/usage/samples`, whose README says where they come from, and bring the
+pools that they amount to. All others are written out here or built from counts by `samples.llm_shapes`.
 """
 
 import json
@@ -21,12 +21,12 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from tests.meter.providers import Answer, responses_stream
-from tokentill.demo import llm_shapes
+from tokentill.samples import llm_shapes
 
 Mode = Literal["plain", "raw", "streaming", "stream", "left", "helper"]
 Pools = dict[str, int]
 
-SAMPLES = Path(__file__).parent.parent / "core" / "usage_samples"
+SAMPLES = Path(__file__).parent.parent / "core" / "usage" / "samples"
 HELLO: Any = [{"role": "user", "content": "I want a house by the sea."}]
 HELLO_TOKENS = 14  # What a prompt of `HELLO` is taken for where nobody counts it: see `meter.counting`.
 CHAT = "chat.completions.create"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tokentill.demo import llm_shapes
+from tokentill.samples import llm_shapes
 
 Body = dict[str, Any]
 

@@ -10,11 +10,11 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from tests.meter.conftest import ACTION, USER, calls, only_call
 from tokentill import Till
-from tokentill.demo import llm_shapes
 from tokentill.meter import metering
 from tokentill.meter.context import About
 from tokentill.meter.litellm import TillLogger, till_logger
 from tokentill.meter.otel import TillSpans
+from tokentill.samples import llm_shapes
 
 ANSWER = llm_shapes.openai_chat(cached_tokens=100)
 

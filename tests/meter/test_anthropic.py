@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from tests.meter.conftest import ACTION, USER, anthropic_of, async_anthropic_of, calls, only_call
 from tests.meter.providers import Answer, Provider
 from tokentill import InsufficientTokens, Till
-from tokentill.demo import llm_shapes
 from tokentill.meter import metering
 from tokentill.meter.anthropic import meter_anthropic
+from tokentill.samples import llm_shapes
 
 MODEL = "claude-next"  # The SDK warns of each that will end one day.
 ASKED: Any = {"model": MODEL, "max_tokens": 500, "messages": [{"role": "user", "content": "I want a house."}]}

@@ -13,8 +13,8 @@ from tests.meter.conftest import ACTION, USER, calls
 from tests.meter.killing import KEY, STEPS
 from tests.meter.providers import Provider
 from tokentill import Till
-from tokentill.demo import llm_shapes
 from tokentill.meter.metered import TTL
+from tokentill.samples import llm_shapes
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,14 +16,14 @@ from tests.meter.conftest import ACTION, USER, calls, only_call
 from tests.meter.serving import KEY, served_till
 from tokentill import InvalidRequest, Till, client, errors
 from tokentill.client import AsyncTillClient, TillClient
-from tokentill.core.pools import Pools
-from tokentill.demo import llm_shapes
+from tokentill.core.usage.pools import Pools
 from tokentill.meter import Meter
 from tokentill.meter.counting import TOKENS_PER_MEDIUM, prompt_tokens
 from tokentill.meter.metered import TTL
 from tokentill.meter.tills import run
 from tokentill.meter.unattended import renew
-from tokentill.services.charging import UnknownModels
+from tokentill.samples import llm_shapes
+from tokentill.services.calls.costing import UnknownModels
 
 Block = Callable[[Meter], None]
 

@@ -19,12 +19,12 @@ from pydantic import BaseModel
 from tests.meter.conftest import ACTION, USER, async_openai_of, calls, only_call, openai_of
 from tests.meter.providers import Answer, Provider
 from tokentill import InsufficientTokens, Till
-from tokentill.demo import llm_shapes
 from tokentill.errors import InvalidUserId
 from tokentill.meter import metering
 from tokentill.meter.endpoints import Watched, call_of
 from tokentill.meter.hosts import provider_at
 from tokentill.meter.openai import meter_openai
+from tokentill.samples import llm_shapes
 
 HELLO: Any = [{"role": "user", "content": "I want a house by the sea."}]
 PNG = base64.b64decode(llm_shapes.openai_image()["data"][0]["b64_json"])

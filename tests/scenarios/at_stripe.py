@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from tests.stripe_double import World
-from tokentill.core.catalog import EXAMPLE
+from tokentill.core.plans.catalog import EXAMPLE
 
 Event = dict[str, Any]
 

@@ -51,11 +51,11 @@ import pytest
 from tests.conftest import Clock
 from tests.scenarios.at_stripe import AtStripe, Event
 from tokentill import Till, TillError
-from tokentill.core.catalog import EXAMPLE, Catalog
-from tokentill.core.holds import TTL_DEFAULT, HoldReceipt
-from tokentill.core.reversals import Policies
+from tokentill.core.ledger.holds import TTL_DEFAULT, HoldReceipt
+from tokentill.core.ledger.reversals import Policies
+from tokentill.core.plans.catalog import EXAMPLE, Catalog
 from tokentill.errors import AccountNotFound, InsufficientTokens
-from tokentill.services.previewing import ComingCycle
+from tokentill.services.plans.previewing import ComingCycle
 from tokentill.store.journal import Receipt
 from tokentill.store.reports import Entry
 

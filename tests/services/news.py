@@ -1,6 +1,6 @@
 """News of subscriptions for tests: events whose meaning is said outright, beside real payloads of invoices.
 
-What a payload of Stripe's means is `core.stripe_events`' to say, and tested there; here it is what follows from it.
+What a payload of Stripe's means is `core.stripe.events`' to say, and tested there; here it is what follows from it.
 """
 
 import itertools
@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from tests.conftest import START
-from tokentill.core.catalog import CYCLE, Catalog
-from tokentill.core.stripe_events import interpret
-from tokentill.core.stripe_meanings import SubscriptionSeen, Who
-from tokentill.core.stripe_payloads import Ignored, Unclear
-from tokentill.demo.stripe_shapes import invoice_paid
-from tokentill.services import inquiring
+from tokentill.core.plans.catalog import CYCLE, Catalog
+from tokentill.core.stripe.events import interpret
+from tokentill.core.stripe.meanings import SubscriptionSeen, Who
+from tokentill.core.stripe.payloads import Ignored, Unclear
+from tokentill.samples.stripe import invoice_paid
+from tokentill.services.stripe import inquiring
 
 Event = Mapping[str, Any]
 PLAN = "vision_pro_28day"

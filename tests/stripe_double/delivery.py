@@ -13,7 +13,7 @@ from datetime import datetime
 import httpx2
 
 from tests.stripe_double.shapes import Object
-from tokentill.demo.stripe_shapes import sign
+from tokentill.samples.stripe import sign
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

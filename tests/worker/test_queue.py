@@ -11,7 +11,7 @@ from procrastinate.schema import SchemaManager
 from tests.conftest import Clock
 from tokentill import Till
 from tokentill.errors import BadSetting
-from tokentill.services.working import JOBS
+from tokentill.services.jobs.working import JOBS
 from tokentill.store import embedded_files, schema
 from tokentill.store.jobs import SCHEMA
 from tokentill.worker import queue

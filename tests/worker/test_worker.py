@@ -17,7 +17,7 @@ from tests.engine.processes import Process, Server, environment, till_command
 from tests.worker import killing
 from tests.worker.processes import TILL, Worker, drips, number, subscribe, wait_until
 from tokentill import Till
-from tokentill.services.working import JOBS
+from tokentill.services.jobs.working import JOBS
 from tokentill.store import jobs
 from tokentill.store.db import connect
 

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tokentill.bench.load import choose
-from tokentill.core.catalog import EXAMPLE
-from tokentill.demo.stripe_shapes import checkout_pack
+from tokentill.core.plans.catalog import EXAMPLE
+from tokentill.samples.stripe import checkout_pack
 
 PATH = "/api/stripe/webhook"
 PACK = "power"

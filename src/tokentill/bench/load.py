@@ -20,7 +20,7 @@ import uvloop
 from tokentill.bench.filling import member
 from tokentill.bench.meters import Reading
 from tokentill.bench.options import Distribution, Keys
-from tokentill.core.commands import Spend
+from tokentill.core.ledger.commands import Spend
 from tokentill.errors import BadSetting
 from tokentill.ids import Uuid7s
 from tokentill.till import Till

@@ -23,7 +23,7 @@ from tokentill.bench.options import Options, Tell
 from tokentill.bench.proving import BenchFailed, prove
 from tokentill.bench.serving import listening
 from tokentill.client import TillClient
-from tokentill.demo import llm_shapes
+from tokentill.samples import llm_shapes
 from tokentill.till import Till
 
 USER, ACTION = "alice", "chat_conversation"

@@ -3,8 +3,8 @@
 import time
 from datetime import UTC, datetime
 
-from tokentill.core.pools import Pools
-from tokentill.core.prices import PriceBook
+from tokentill.core.prices.book import PriceBook
+from tokentill.core.usage.pools import Pools
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 # One price; steps by size; hours of the day; a dated name of no named provider; a tier; a name that nobody knows.

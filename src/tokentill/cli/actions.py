@@ -9,10 +9,10 @@ import typer
 from tokentill.cli import show
 from tokentill.cli.given import By, actor, moment_of
 from tokentill.cli.show import AsJson
-from tokentill.core.action_edits import SYSTEM_PROMPT_BYTES_MAX, as_json, plain
-from tokentill.core.actions import AiAction
+from tokentill.core.prices.action_edits import SYSTEM_PROMPT_BYTES_MAX, as_json, plain
+from tokentill.core.prices.actions import AiAction
 from tokentill.errors import InvalidRequest, InvalidText
-from tokentill.services.configuring import ActionEdit
+from tokentill.services.calls.configuring import ActionEdit
 from tokentill.till import Till
 
 KeyArg = Annotated[str, typer.Argument(metavar="KEY", help="The action's name, like chat_conversation.")]

@@ -13,10 +13,10 @@ from rich.text import Text
 from tokentill.cli import show
 from tokentill.cli.opening import database_url
 from tokentill.cli.show import AsJson
-from tokentill.core.reconciliation import Finding
+from tokentill.core.findings import Finding
 from tokentill.errors import SchemaMissing, TillError
 from tokentill.ids import utc_now
-from tokentill.services.working import JOBS
+from tokentill.services.jobs.working import JOBS
 from tokentill.settings import Settings
 from tokentill.store import books, db, findings, inbox, jobs, migrate, prices
 from tokentill.store.db import Conn

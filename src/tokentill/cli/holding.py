@@ -8,7 +8,7 @@ from tokentill.cli import show
 from tokentill.cli.given import KeyOption, TokensArg, UserArg, tokens_of
 from tokentill.cli.moving import ActionArg, InputTokens, Model, OnInsufficient, OutputTokens, answer
 from tokentill.cli.show import AsJson
-from tokentill.core.holds import TTL_DEFAULT, HoldReceipt
+from tokentill.core.ledger.holds import TTL_DEFAULT, HoldReceipt
 from tokentill.till import Till
 
 HoldArg = Annotated[str, typer.Argument(metavar="HOLD", help="The hold, by the id that `till hold` answered.")]

@@ -8,7 +8,7 @@ import typer
 
 from tokentill.cli import show, working
 from tokentill.cli.show import AsJson
-from tokentill.services.working import JOBS, JobRun, run
+from tokentill.services.jobs.working import JOBS, JobRun, run
 from tokentill.settings import Settings
 from tokentill.till import Till
 from tokentill.worker.running import Worker

@@ -7,7 +7,7 @@ import typer
 from tokentill.cli import show
 from tokentill.cli.given import UserArg
 from tokentill.cli.show import AsJson
-from tokentill.core.lots import Lot
+from tokentill.core.ledger.lots import Lot
 from tokentill.core.users import User
 from tokentill.store.reports import BalanceReport, Entry
 from tokentill.till import Till

@@ -11,10 +11,10 @@ import typer
 from tokentill.cli import show
 from tokentill.cli.given import By, actor, moment_of
 from tokentill.cli.show import AsJson
-from tokentill.core.pools import Pools
-from tokentill.core.price_changes import Differences, PriceChange, rate_text
-from tokentill.core.price_names import Found
-from tokentill.core.prices import PRICED_POOLS, BookPrice, PriceBook
+from tokentill.core.prices.book import PRICED_POOLS, BookPrice, PriceBook
+from tokentill.core.prices.changes import Differences, PriceChange, rate_text
+from tokentill.core.prices.names import Found
+from tokentill.core.usage.pools import Pools
 from tokentill.errors import InvalidAmount, InvalidRequest, ModelNotFound
 from tokentill.till import Till
 

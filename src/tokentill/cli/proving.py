@@ -10,10 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tokentill.cli import show
 from tokentill.cli.given import moment_of
 from tokentill.cli.show import AsJson
-from tokentill.core.reconciliation import Finding
-from tokentill.core.stripe_reconciliation import Comparison, StripeFinding
+from tokentill.core.findings import Finding
+from tokentill.core.stripe.comparison.compare import Comparison, StripeFinding
 from tokentill.errors import InvalidRequest, InvalidTime, SwitchedOff
-from tokentill.services.reconciling import Proof
+from tokentill.services.accounts.reconciling import Proof
 from tokentill.settings import Settings
 from tokentill.stripe.exports import Exports
 from tokentill.stripe.listing import Listing, OnProgress

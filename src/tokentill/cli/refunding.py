@@ -8,7 +8,7 @@ from tokentill.cli import show
 from tokentill.cli.given import cents_of
 from tokentill.cli.show import AsJson
 from tokentill.core.money import money
-from tokentill.services.reversing import PaymentReport
+from tokentill.services.stripe.reversing import PaymentReport
 from tokentill.till import Till
 
 PaymentArg = Annotated[

@@ -8,7 +8,7 @@ from rich.text import Text
 from tokentill.cli import show
 from tokentill.cli.given import By, KeyOption, UserArg, actor
 from tokentill.cli.show import AsJson
-from tokentill.services.selling import Step
+from tokentill.services.stripe.selling import Step
 from tokentill.till import Till
 
 

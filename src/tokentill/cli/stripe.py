@@ -9,9 +9,9 @@ import typer
 from tokentill.cli import show
 from tokentill.cli.given import By, UserArg, actor, moment_of
 from tokentill.cli.show import AsJson
-from tokentill.core.catalog import Catalog
-from tokentill.core.stripe_events import describe, interpret
-from tokentill.core.stripe_payloads import Ignored, Unclear
+from tokentill.core.plans.catalog import Catalog
+from tokentill.core.stripe.events import describe, interpret
+from tokentill.core.stripe.payloads import Ignored, Unclear
 from tokentill.errors import InvalidRequest, MalformedBody
 from tokentill.store.inbox import STATES, InboxEvent
 from tokentill.stripe.replaying import Found, read

@@ -7,9 +7,9 @@ import typer
 from tokentill.cli import show
 from tokentill.cli.given import By, UserArg, actor
 from tokentill.cli.show import AsJson
-from tokentill.core.drips import Subscription
+from tokentill.core.plans.subscriptions import Subscription
 from tokentill.core.users import User
-from tokentill.services.previewing import ComingCycle
+from tokentill.services.plans.previewing import ComingCycle
 from tokentill.till import Till
 
 SubscriptionArg = Annotated[str, typer.Argument(metavar="SUBSCRIPTION", help="Which of the user's subscriptions.")]

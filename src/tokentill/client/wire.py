@@ -27,7 +27,7 @@ OnInsufficient = Literal["refuse", "record"]
 TTL_DEFAULT = timedelta(minutes=10)
 WAIT_FIRST_SECONDS, WAIT_MAX_SECONDS = 0.1, 5.0
 RETRIES_MAX = 3
-OUTPUT_TOKENS_USUAL = 4_096  # As in `core.actions`.
+OUTPUT_TOKENS_USUAL = 4_096  # As in `core.prices.actions`.
 
 # The statuses of answers that mean "not now"; 409 is none of them: what is recorded will not change by asking again.
 RETRIED = frozenset({408, 429, 502, 503, 504})

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Literal
 
-from tokentill.demo.stripe_shapes import ApiVersion
+from tokentill.samples.stripe import ApiVersion
 
 Shape = Literal["chat", "responses", "image", "transcription", "messages"]  # The last one is Anthropic's.
 

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import httpx2
 
-from tokentill.demo import llm_shapes, stripe_shapes
 from tokentill.demo.acts import (
     Act,
     AdminAdjusts,
@@ -39,7 +38,8 @@ from tokentill.demo.acts import (
 )
 from tokentill.demo.stage import StoryClock
 from tokentill.errors import TillError
-from tokentill.services import working
+from tokentill.samples import llm_shapes, stripe
+from tokentill.services.jobs import working
 from tokentill.till import Till
 
 BETWEEN_CALLS = timedelta(minutes=7)
@@ -141,7 +141,7 @@ class Player:
 
     def _deliver(self, act: Act) -> str:
         """Deliver Stripe's last event, signed now."""
-        signature = stripe_shapes.sign(self._last_event, self._secret, self._clock())
+        signature = stripe.sign(self._last_event, self._secret, self._clock())
         return self._post(act, _Sent("/api/stripe/webhook", self._last_event, {**_JSON, "Stripe-Signature": signature}))
 
     def _call(self, act: Act, deed: CallsAi) -> str:
@@ -204,19 +204,19 @@ def _json(body: object) -> bytes:
     return json.dumps(body).encode()
 
 
-def _event(act: Act, first_day: datetime) -> stripe_shapes.Payload:
+def _event(act: Act, first_day: datetime) -> stripe.Payload:
     """Build the event that Stripe sends about this act."""
     who, at = act.who, act.happens_at(first_day)
     match act.deed:
         case SubscribesAtCheckout(billing=billing, api_version=version, session_day=day):
-            return stripe_shapes.checkout_subscription(
+            return stripe.checkout_subscription(
                 session_id=f"cs_test_{billing.subscription_id}", subscription_id=billing.subscription_id,
                 at=at if day is None else moment(first_day, day, act.at), user_id=who.user_id,
                 invoice_id=f"in_{billing.subscription_id}_1", plan_key=billing.plan_key, amount_cents=billing.cents,
                 customer_id=who.customer_id, email=who.email, api_version=version,
             )  # fmt: skip
         case TriesPlan(billing=billing, api_version=version):
-            return stripe_shapes.checkout_subscription(
+            return stripe.checkout_subscription(
                 session_id=f"cs_test_{billing.subscription_id}", subscription_id=billing.subscription_id, at=at,
                 user_id=who.user_id, invoice_id=f"in_{billing.subscription_id}_0", plan_key=billing.plan_key,
                 amount_cents=0, payment_status="no_payment_required", customer_id=who.customer_id, email=who.email,
@@ -224,7 +224,7 @@ def _event(act: Act, first_day: datetime) -> stripe_shapes.Payload:
             )  # fmt: skip
         case SubscriptionTold(billing=billing, trial=trial, api_version=version):
             ends_at = billing.starts_at(first_day, 1)
-            return stripe_shapes.subscription(
+            return stripe.subscription(
                 subscription_id=billing.subscription_id, at=at, period_start=ends_at - trial, period_end=ends_at,
                 user_id=who.user_id, status="trialing", price_id=billing.price_id, interval=billing.interval,
                 unit_cents=billing.cents, trial_start=ends_at - trial, trial_end=ends_at, customer_id=who.customer_id,
@@ -232,7 +232,7 @@ def _event(act: Act, first_day: datetime) -> stripe_shapes.Payload:
             )  # fmt: skip
         case InvoicePaid(billing=billing, number=number, api_version=version, ends_trial=ends_trial):
             starts_at = billing.starts_at(first_day, number)
-            return stripe_shapes.invoice_paid(
+            return stripe.invoice_paid(
                 invoice_id=f"in_{billing.subscription_id}_{number}", subscription_id=billing.subscription_id, at=at,
                 period_start=starts_at, period_end=starts_at + billing.period, user_id=who.user_id,
                 billing_reason="subscription_create" if number == 1 and not ends_trial else "subscription_cycle",
@@ -245,12 +245,12 @@ def _event(act: Act, first_day: datetime) -> stripe_shapes.Payload:
             event_type = "checkout.session.async_payment_succeeded"
             return _checkout(who, purchase, at, is_paid=True, event_type=event_type)
         case Refunded(purchase=purchase, cents=cents):
-            return stripe_shapes.refund(
+            return stripe.refund(
                 refund_id=f"re_{purchase.name}", payment_intent_id=f"pi_{purchase.name}", at=at, amount_cents=cents,
                 api_version=purchase.api_version,
             )  # fmt: skip
         case Disputed(purchase=purchase, state=state):
-            return stripe_shapes.dispute(
+            return stripe.dispute(
                 dispute_id=f"du_{purchase.name}", payment_intent_id=f"pi_{purchase.name}", at=at,
                 amount_cents=purchase.cents, status="needs_response" if state == "open" else state,
                 moved_cents=(-purchase.cents, purchase.cents) if state == "won" else (-purchase.cents,),
@@ -262,8 +262,8 @@ def _event(act: Act, first_day: datetime) -> stripe_shapes.Payload:
 
 def _checkout(
     who: Member, purchase: BuysPack, at: datetime, *, is_paid: bool, event_type: str = "checkout.session.completed"
-) -> stripe_shapes.Payload:
-    return stripe_shapes.checkout_pack(
+) -> stripe.Payload:
+    return stripe.checkout_pack(
         session_id=purchase.session_id, at=at, user_id=who.user_id, pack_key=purchase.named,
         amount_cents=purchase.cents, customer_id=who.customer_id, email=who.email,
         payment_status="paid" if is_paid else "unpaid", api_version=purchase.api_version, event_type=event_type,

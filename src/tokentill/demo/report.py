@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from tokentill.core.lots import Lot
+from tokentill.core.ledger.lots import Lot
 from tokentill.core.users import User
 from tokentill.core.values import asdict
 from tokentill.demo import queries
 from tokentill.demo.acts import Member
 from tokentill.demo.queries import Asked
-from tokentill.services.reconciling import Proof
+from tokentill.services.accounts.reconciling import Proof
 from tokentill.store.reports import BalanceReport, Entry
 from tokentill.till import Till
 

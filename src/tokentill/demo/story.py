@@ -27,7 +27,7 @@ from tokentill.demo.acts import (
     TriesPlan,
     WorkerRuns,
 )
-from tokentill.demo.stripe_shapes import NEW, OLD
+from tokentill.samples.stripe import NEW, OLD
 
 DAYS = 200
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from tokentill.core.lots import Lot
+from tokentill.core.ledger.lots import Lot
 from tokentill.store.reports import Entry
 
 _DATE_OF_MODEL = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")

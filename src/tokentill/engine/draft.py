@@ -11,14 +11,14 @@ from decimal import Context
 from typing import Any
 from uuid import UUID
 
-from tokentill.core.account import Account
-from tokentill.core.commands import Command, Grant, PlaceHold, RenewHold, Spend, VoidHold
 from tokentill.core.companions import Companion
-from tokentill.core.holds import Hold, HoldReceipt
-from tokentill.core.journal import Row, UsageRow
 from tokentill.core.keys import Key, used_for_another
-from tokentill.core.ledger import Decided, Refused, decide
-from tokentill.core.reversals import Bought
+from tokentill.core.ledger.account import Account
+from tokentill.core.ledger.commands import Command, Grant, PlaceHold, RenewHold, Spend, VoidHold
+from tokentill.core.ledger.decide import Decided, Refused, decide
+from tokentill.core.ledger.holds import Hold, HoldReceipt
+from tokentill.core.ledger.journal import Row, UsageRow
+from tokentill.core.ledger.reversals import Bought
 from tokentill.core.values import replace
 from tokentill.engine.answers import Answer
 from tokentill.errors import TillError

@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import Any, overload
 from uuid import UUID
 
-from tokentill.core.commands import Command, HoldCommand, RowCommand
 from tokentill.core.companions import Companion
-from tokentill.core.holds import HoldReceipt
+from tokentill.core.ledger.commands import Command, HoldCommand, RowCommand
+from tokentill.core.ledger.holds import HoldReceipt
 from tokentill.engine.answers import Answer, settle
 from tokentill.engine.draft import Request
 from tokentill.engine.inbox import Inbox

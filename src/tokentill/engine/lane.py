@@ -27,10 +27,10 @@ from uuid import UUID
 
 import psycopg
 
-from tokentill.core.account import Account
-from tokentill.core.commands import PlaceHold, Reverse
-from tokentill.core.holds import Hold
-from tokentill.core.journal import UsageRow
+from tokentill.core.ledger.account import Account
+from tokentill.core.ledger.commands import PlaceHold, Reverse
+from tokentill.core.ledger.holds import Hold
+from tokentill.core.ledger.journal import UsageRow
 from tokentill.core.values import replace
 from tokentill.engine.answers import Settled, settle
 from tokentill.engine.draft import Draft, Request

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from uuid import UUID
 
-from tokentill.core.account import Account
+from tokentill.core.ledger.account import Account
 from tokentill.store.keys import KeyRef
 
 

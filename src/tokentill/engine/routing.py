@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from tokentill.core.commands import Command
 from tokentill.core.companions import Companion
-from tokentill.core.holds import HoldReceipt
+from tokentill.core.ledger.commands import Command
+from tokentill.core.ledger.holds import HoldReceipt
 from tokentill.engine.answers import Answer, settle, take
 from tokentill.engine.engine import WAITING_MAX, Engine, overloaded
 from tokentill.errors import TillError, Unavailable

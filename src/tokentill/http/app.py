@@ -13,28 +13,27 @@ from starlette.types import Receive, Scope, Send
 
 from tokentill import __version__
 from tokentill.errors import TillError
-from tokentill.http import (
+from tokentill.http import problems
+from tokentill.http.auth import AdminKey
+from tokentill.http.bodies import BatchBody, BatchView, CloudEventBody
+from tokentill.http.envelope import Envelope
+from tokentill.http.hot import door, events
+from tokentill.http.reading import BODY_SECONDS
+from tokentill.http.routes import (
     actions,
     admin,
     catalog,
-    events,
     health,
     holds,
-    hot,
     inbox,
     payments,
     prices,
-    problems,
     selling,
     stripe,
     subscriptions,
     usage,
     users,
 )
-from tokentill.http.auth import AdminKey
-from tokentill.http.bodies import BatchBody, BatchView, CloudEventBody
-from tokentill.http.envelope import Envelope
-from tokentill.http.reading import BODY_SECONDS
 from tokentill.ids import Uuid7s
 from tokentill.till import Till
 from tokentill.worker.running import WorkerState
@@ -43,14 +42,14 @@ from tokentill.worker.running import WorkerState
 class TillApp(FastAPI):
     """FastAPI with the hot routes taken out at the door. Middleware that a host adds does not see those."""
 
-    hot: hot.HotRoutes
+    hot: door.HotRoutes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "POST":
             path, root = scope["path"], scope.get("root_path", "")
             if root and path.startswith(root + "/"):  # Where the app is mounted.
                 path = path[len(root) :]
-            route = hot.route_of(path)
+            route = door.route_of(path)
             if route is not None:
                 await self.hot.answer(*route, scope, receive, send)
                 return
@@ -81,7 +80,7 @@ def create_app(
     app.state.admin_key = AdminKey(admin_key)
     app.state.webhook_secrets = webhook_secrets
     app.state.jobs = jobs
-    app.hot = hot.HotRoutes(
+    app.hot = door.HotRoutes(
         till, admin_key=app.state.admin_key, webhook_secrets=webhook_secrets, new_id=new_id, rest=app.answer_rest,
         body_seconds=body_seconds,
     )  # fmt: skip
@@ -89,7 +88,7 @@ def create_app(
         usage, holds, users, subscriptions, payments, admin, stripe, inbox, selling, catalog, actions, prices, health,
     ):  # fmt: skip
         app.include_router(part.router)
-    for path in hot.IN_FULL:  # For the other methods (405); a POST has been answered at the door.
+    for path in door.IN_FULL:  # For the other methods (405); a POST has been answered at the door.
         app.router.routes.append(Route(path, app, methods=["POST"], include_in_schema=False))
     app.add_exception_handler(TillError, problems.handle_till_error)
     app.add_exception_handler(HTTPException, problems.handle_http_exception)
@@ -112,7 +111,7 @@ def _document(app: FastAPI) -> None:
                 ref_template="#/components/schemas/{model}",
             )
             schemas |= batch["$defs"]
-            document["paths"][hot.BATCH] = {"post": _BATCH}
+            document["paths"][door.BATCH] = {"post": _BATCH}
             document["paths"][events.EVENTS] = {"post": _EVENTS}
             document["paths"][events.TRACES_PATH] = {"post": _export("spans")}
             document["paths"][events.LOGS_PATH] = {"post": _export("logs")}

@@ -24,11 +24,11 @@ from pydantic import (
 )
 
 from tokentill.core.checks import TOKENS_MAX
-from tokentill.core.drips import Subscription
-from tokentill.core.holds import TTL_DEFAULT, TTL_MAX, HoldReceipt
-from tokentill.core.lots import Lot
+from tokentill.core.ledger.holds import TTL_DEFAULT, TTL_MAX, HoldReceipt
+from tokentill.core.ledger.lots import Lot
+from tokentill.core.plans.subscriptions import Subscription
 from tokentill.core.users import User
-from tokentill.services.previewing import ComingCycle
+from tokentill.services.plans.previewing import ComingCycle
 from tokentill.store.inbox import InboxEvent
 from tokentill.store.journal import Receipt
 from tokentill.store.reports import BalanceReport, Entry

@@ -1,7 +1,7 @@
 """The envelope of each request: its id, the limits of its body, and the answer when something of ours breaks.
 
 Plain ASGI and outermost, so that it holds for every route, also for those that do not exist. The hot routes
-(`http.hot`) have an envelope of their own, which keeps to the same rules.
+(`http.hot.door`) have an envelope of their own, which keeps to the same rules.
 """
 
 import logging

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from tokentill.core.usage import Pools
+from tokentill.core.usage.reading import Pools
 from tokentill.meter.background import background
 from tokentill.meter.counting import fitting
 from tokentill.meter.tills import AnyTill, Ask, Steps, code_of, is_async, run

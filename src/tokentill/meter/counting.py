@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tokentill.core.actions import OUTPUT_TOKENS_USUAL
-from tokentill.core.usage import Pools
+from tokentill.core.prices.actions import OUTPUT_TOKENS_USUAL
+from tokentill.core.usage.reading import Pools
 
-BYTES_PER_PROMPT_TOKEN = 3  # On the safe side of what `core.usage.estimate_tokens` says of a text.
+BYTES_PER_PROMPT_TOKEN = 3  # On the safe side of what `core.usage.reading.estimate_tokens` says of a text.
 TOKENS_PER_MEDIUM = 1_500  # An image, a page or a file inside a prompt, whatever its bytes.
 MAX_OUTPUT = OUTPUT_TOKENS_USUAL  # Where neither the request nor its action sets a limit.
 _TEXT_MAX = 20_000  # A longer text in ASCII without a space is no text: an encoded file.

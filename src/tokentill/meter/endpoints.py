@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tokentill.core.usage import Pools, estimate_tokens, read_service_tier
+from tokentill.core.usage.reading import Pools, estimate_tokens, read_service_tier
 from tokentill.meter.counting import TOKENS_PER_MEDIUM, max_output, prompt_tokens, texts_of
 from tokentill.meter.metered import Meter
 from tokentill.meter.responses import others_of, problem_of, reported_cost, used_by, words_of

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-# By the end of the host's name. The names are `core.usage`'s.
+# By the end of the host's name. The names are `core.usage.reading`'s.
 _HOSTS: Mapping[str, str] = {
     "openai.com": "openai",
     "anthropic.com": "anthropic",

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from tokentill.core.usage import (
+from tokentill.core.usage.reading import (
     Pools,
     UnreadableUsage,
     estimate_tokens,

@@ -10,7 +10,7 @@
       └────► (the process died) the hold frees itself by time
 
 Two round trips, one before the call and one after it. Whatever happens in the block, there is one capture at most.
-A call whose usage contradicts itself is charged by the rule of `core.usage_fallback`, and one that says nothing of it
+A call whose usage contradicts itself is charged by the rule of `core.usage.fallback`, and one that says nothing of it
 what was held for it; both are marked `estimated`: never 0 by mistake.
 
 Where other models were at work inside the call (an image tool, an advisor), each is a row of its own beside it.
@@ -32,7 +32,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
-from tokentill.core.usage import Pools, UnreadableUsage, fallback_pools, read_service_tier
+from tokentill.core.usage.reading import Pools, UnreadableUsage, fallback_pools, read_service_tier
 from tokentill.errors import InvalidRequest, InvalidText
 from tokentill.meter.background import background
 from tokentill.meter.counting import MAX_OUTPUT, fitting, together

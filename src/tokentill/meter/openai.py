@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx2
 from openai import AsyncOpenAI, OpenAI
 
-from tokentill.core.usage import provider_named
+from tokentill.core.usage.reading import provider_named
 from tokentill.meter.context import About
 from tokentill.meter.hosts import provider_of_client
 from tokentill.meter.http import AsyncMeteredHttp, MeteredHttp, Metering

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from tokentill.core import telemetry
-from tokentill.core.usage import Pools, provider_named
+from tokentill.core.usage import telemetry
+from tokentill.core.usage.reading import Pools, provider_named
 from tokentill.errors import TillError
 from tokentill.meter.afterwards import tell_soon, text_of, told
 from tokentill.meter.background import background

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from tokentill.core.usage import (
+from tokentill.core.usage.fallback import kept
+from tokentill.core.usage.reading import (
     Pools,
     UnreadableUsage,
     provider_named,
@@ -12,7 +13,6 @@ from tokentill.core.usage import (
     read_reported_cost,
     read_usage,
 )
-from tokentill.core.usage_fallback import kept
 
 ANYONE = "litellm"  # Whose words are read where nobody knows who answers: OpenAI's, with everybody's accents.
 

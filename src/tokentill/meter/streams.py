@@ -1,14 +1,14 @@
 """What a stream has said so far: how it was answered, by whom, and what it used.
 
-`core.usage.UsageStream` reads the usage, whole or as far as it was seen. Nothing is kept but counts and the last block
-of usage, so a long answer takes no memory.
+`core.usage.reading.UsageStream` reads the usage, whole or as far as it was seen. Nothing is kept but counts and the
+last block of usage, so a long answer takes no memory.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tokentill.core.usage import PartialUsage, Pools, UnreadableUsage, UsageStream, read_service_tier
+from tokentill.core.usage.reading import PartialUsage, Pools, UnreadableUsage, UsageStream, read_service_tier
 from tokentill.meter.responses import mapping_of, others_of, problem_of, reported_cost
 
 # Beside the event that a stream ends with, this is what says that the model has said all it will.

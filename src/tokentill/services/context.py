@@ -10,10 +10,10 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
-from tokentill.core.catalog import Catalog
-from tokentill.core.reversals import Policies
+from tokentill.core.ledger.reversals import Policies
+from tokentill.core.plans.catalog import Catalog
 from tokentill.engine import Engine
-from tokentill.services.inquiring import Lists
+from tokentill.services.stripe.inquiring import Lists
 from tokentill.store.db import Conn, translated
 
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from tokentill.core.account import Account, Loss
-from tokentill.core.holds import Hold
-from tokentill.core.lots import Lot, burn_order
+from tokentill.core.ledger.account import Account, Loss
+from tokentill.core.ledger.holds import Hold
+from tokentill.core.ledger.lots import Lot, burn_order
 from tokentill.core.values import replace
 from tokentill.store import holds, packing
 from tokentill.store.db import Conn

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from tokentill.core.action_edits import as_json, plain, read
-from tokentill.core.actions import AiAction
+from tokentill.core.prices.action_edits import as_json, plain, read
+from tokentill.core.prices.actions import AiAction
 from tokentill.store.db import Conn
 
 

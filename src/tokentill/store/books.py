@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from uuid import UUID
 
-from tokentill.core.reconciliation import Finding
+from tokentill.core.findings import Finding
 from tokentill.store.db import Conn
 
 _JOURNAL = """

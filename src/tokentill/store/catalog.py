@@ -6,7 +6,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
-from tokentill.core.catalog import Catalog, Offer, Pack, Plan
+from tokentill.core.plans.catalog import Catalog, Offer, Pack, Plan
 from tokentill.store.db import Conn
 
 

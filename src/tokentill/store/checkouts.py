@@ -7,7 +7,7 @@ from uuid import UUID
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from tokentill.core.checkouts import Checkout
+from tokentill.core.stripe.checkouts import Checkout
 from tokentill.store.db import Conn
 
 _COLUMNS = """user_id, checkout_id, request_hash, offer_key, quantity, params, attempt, state, session_id, url,

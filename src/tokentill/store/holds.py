@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tokentill.core.holds import Hold, HoldReceipt
+from tokentill.core.ledger.holds import Hold, HoldReceipt
 from tokentill.core.users import User
 from tokentill.store import packing
 from tokentill.store.db import Conn

@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec.json import encode as encode_counts
 from psycopg.types.json import Jsonb
 
-from tokentill.core.journal import (
+from tokentill.core.ledger.journal import (
     DripRow,
     Row,
     RowKind,
@@ -17,7 +17,7 @@ from tokentill.core.journal import (
     UsageRow,
     is_late,
 )
-from tokentill.core.lots import LotMoves
+from tokentill.core.ledger.lots import LotMoves
 from tokentill.core.values import Value, astuple
 from tokentill.store import packing
 from tokentill.store.db import Conn

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from tokentill.core.journal import RowKind
+from tokentill.core.ledger.journal import RowKind
 from tokentill.core.values import Value
 from tokentill.store import packing
 from tokentill.store.db import Conn

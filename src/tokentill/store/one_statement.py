@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import psycopg
 
-from tokentill.core.journal import UsageRow
+from tokentill.core.ledger.journal import UsageRow
 from tokentill.store import accounts, holds, journal, keys, packing
 from tokentill.store.accounts import AccountWrite
 from tokentill.store.db import Conn

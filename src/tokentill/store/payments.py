@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from tokentill.core.commands import Reverse
 from tokentill.core.companions import PaymentSeen
-from tokentill.core.lots import Lot
-from tokentill.core.reversals import Bought, BoughtLot, MoneyBack, Source
-from tokentill.core.stripe_meanings import DisputeSeen, MoneySeen, RefundSeen
+from tokentill.core.ledger.commands import Reverse
+from tokentill.core.ledger.lots import Lot
+from tokentill.core.ledger.reversals import Bought, BoughtLot, MoneyBack, Source
+from tokentill.core.stripe.meanings import DisputeSeen, MoneySeen, RefundSeen
 from tokentill.store.accounts import lot_of
 from tokentill.store.db import Conn
 

@@ -3,7 +3,7 @@
     python -m tokentill.store.price_seed > src/tokentill/store/migrations/00NN_price_seed.sql
 
 `till prices update` compares with the same rows. Only its data are used, offline: no request is made, no updater is
-started. Its `calc_price` charges nothing for what has no price; `core.prices` does not.
+started. Its `calc_price` charges nothing for what has no price; `core.prices.book` does not.
 
 Units: genai-prices has dollars per million tokens, per hour, per thousand; the book has cents per million of the
 pool's unit. A price that no decimal says exactly (a third of a cent a second) is kept to 18 decimals.
@@ -18,14 +18,14 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from tokentill.core.price_names import BookModel
-from tokentill.core.prices import DECIMALS_MAX, BookPrice, Rate, as_text, tier_named
+from tokentill.core.prices.book import DECIMALS_MAX, BookPrice, Rate, as_text, tier_named
+from tokentill.core.prices.names import BookModel
 
 if TYPE_CHECKING:
     from genai_prices import types as genai
 
 # Which of genai-prices' prices are a pool's own, the best first, and how many units each is for. What stands in for a
-# price that is missing is the book's to say (`core.prices.STANDS_IN`).
+# price that is missing is the book's to say (`core.prices.book.STANDS_IN`).
 PRICED_BY: Mapping[str, tuple[tuple[str, int], ...]] = {
     "input_uncached": (("input_mtok", 1_000_000),),
     "cache_read": (("cache_read_mtok", 1_000_000),),

@@ -7,8 +7,8 @@ from uuid import UUID
 import msgspec
 from psycopg.types.json import Jsonb
 
-from tokentill.core.price_names import BookModel
-from tokentill.core.prices import BookPrice, PriceBook
+from tokentill.core.prices.book import BookPrice, PriceBook
+from tokentill.core.prices.names import BookModel
 from tokentill.store import ai_edits
 from tokentill.store.db import Conn
 

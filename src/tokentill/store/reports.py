@@ -10,8 +10,8 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from tokentill.core.journal import RowKind, is_late
-from tokentill.core.lots import Lot, burn_order
+from tokentill.core.ledger.journal import RowKind, is_late
+from tokentill.core.ledger.lots import Lot, burn_order
 from tokentill.store.accounts import lot_of
 from tokentill.store.db import Conn
 

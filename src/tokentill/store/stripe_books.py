@@ -10,7 +10,14 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from tokentill.core.stripe_sides import Booked, BookedDispute, BookedLot, BookedPayment, BookedRefund, StuckEvent
+from tokentill.core.stripe.comparison.sides import (
+    Booked,
+    BookedDispute,
+    BookedLot,
+    BookedPayment,
+    BookedRefund,
+    StuckEvent,
+)
 from tokentill.store.db import Conn
 
 # What the names of Stripe's payments begin with: intents, charges (two kinds), invoices, checkouts.

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from psycopg.rows import class_row
 
-from tokentill.core.clocks import History, PaidPeriod, Standing, State
-from tokentill.core.drips import Subscription
+from tokentill.core.plans.clocks import History, PaidPeriod, Standing, State
+from tokentill.core.plans.subscriptions import Subscription
 from tokentill.store.db import Conn
 
 _COLUMNS = """user_id, external_id, subscription_id, plan_key, status, billed_by, anchor, anchor_cycle, is_anchor_known,

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from tokentill.core.money import minor_units
-from tokentill.core.stripe_meanings import DisputeStatus, RefundStatus
-from tokentill.core.stripe_payloads import first_text
-from tokentill.core.stripe_sales import USER_FIELDS
-from tokentill.core.stripe_sides import Told, ToldDispute, ToldPayment, ToldRefund
-from tokentill.core.stripe_telling import DISPUTE_STATUSES, PRODUCT_FIELDS, REFUND_STATUSES
+from tokentill.core.stripe.comparison.reading import DISPUTE_STATUSES, PRODUCT_FIELDS, REFUND_STATUSES
+from tokentill.core.stripe.comparison.sides import Told, ToldDispute, ToldPayment, ToldRefund
+from tokentill.core.stripe.meanings import DisputeStatus, RefundStatus
+from tokentill.core.stripe.payloads import first_text
+from tokentill.core.stripe.sales import USER_FIELDS
 from tokentill.errors import MalformedBody
 
 # How the columns that we read are called, after `_plain`.

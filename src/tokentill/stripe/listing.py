@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from tokentill.core.stripe_payloads import dig, id_of
-from tokentill.core.stripe_sides import Told, ToldDispute, ToldPayment, ToldRefund
-from tokentill.core.stripe_telling import (
+from tokentill.core.stripe.comparison.reading import (
     charge_of,
     dispute_of,
     intent_of,
@@ -19,6 +17,8 @@ from tokentill.core.stripe_telling import (
     refund_of,
     session_names,
 )
+from tokentill.core.stripe.comparison.sides import Told, ToldDispute, ToldPayment, ToldRefund
+from tokentill.core.stripe.payloads import dig, id_of
 from tokentill.errors import StripeRefused
 
 # A checkout is paid within a day of its making, or a bank debit some days later; an invoice is tried for weeks.

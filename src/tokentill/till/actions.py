@@ -4,10 +4,10 @@ from datetime import datetime
 from typing import Any
 
 from tokentill.core import checks
-from tokentill.core.actions import AiAction
+from tokentill.core.prices.actions import AiAction
 from tokentill.errors import ActionNotFound
-from tokentill.services import configuring
-from tokentill.services.configuring import ActionEdit
+from tokentill.services.calls import configuring
+from tokentill.services.calls.configuring import ActionEdit
 from tokentill.store import actions
 from tokentill.till.base import Base
 
@@ -38,7 +38,7 @@ class Actions(Base):
     def set_action(
         self, key: str, *, created_by: str, revision: int | None = None, dry_run: bool = False, **fields: Any
     ) -> ActionEdit:
-        """Change an action, or make a new one; `fields` are those of `core.action_edits`, what is not given stays.
+        """Change an action, or make a new one; `fields` are those of `prices.action_edits`, what is not given stays.
 
             till.set_action("essay", model="gpt-5", temperature=0.7, multiplier="1.5", created_by="ann")
 

@@ -12,23 +12,23 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from tokentill.core import checks
-from tokentill.core.catalog import Catalog
-from tokentill.core.commands import HoldCommand, RowCommand
 from tokentill.core.companions import Audited, Companion, ProfileSeen
-from tokentill.core.holds import HoldReceipt
-from tokentill.core.reversals import Policies
+from tokentill.core.ledger.commands import HoldCommand, RowCommand
+from tokentill.core.ledger.holds import HoldReceipt
+from tokentill.core.ledger.reversals import Policies
+from tokentill.core.plans.catalog import Catalog
 from tokentill.core.users import User
 from tokentill.engine import Answer, Engine
 from tokentill.errors import HoldNotFound, SwitchedOff
 from tokentill.ids import Uuid7s, utc_now
-from tokentill.services.arriving import Arrivals
-from tokentill.services.asking import Asking
-from tokentill.services.calling import WhichHold, Who, hold_of
-from tokentill.services.cataloguing import InForce
-from tokentill.services.charging import UnknownModels
+from tokentill.services.accounts.asking import Asking
+from tokentill.services.calls.calling import WhichHold, Who, hold_of
+from tokentill.services.calls.costing import UnknownModels
+from tokentill.services.calls.rates import RatesInForce
 from tokentill.services.context import Context
-from tokentill.services.rates import RatesInForce
-from tokentill.services.selling import Stripe
+from tokentill.services.plans.cataloguing import InForce
+from tokentill.services.stripe.batching import Arrivals
+from tokentill.services.stripe.selling import Stripe
 from tokentill.settings import Settings
 from tokentill.store import db, embedded, holds, migrate
 from tokentill.store.journal import Receipt

@@ -8,11 +8,9 @@ from tokentill.core import checks
 from tokentill.core.users import User
 from tokentill.engine import Answer
 from tokentill.errors import EventNotFound
-from tokentill.services import (
-    finding,
-    receiving,
-)
-from tokentill.services.calling import Who
+from tokentill.services.accounts import finding
+from tokentill.services.calls.calling import Who
+from tokentill.services.stripe import receiving
 from tokentill.store import findings, inbox
 from tokentill.store.findings import OpenFinding
 from tokentill.store.inbox import InboxEvent

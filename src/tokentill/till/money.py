@@ -4,21 +4,17 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from tokentill.core import checks
-from tokentill.core.catalog import Catalog
-from tokentill.core.checkouts import Checkout, CheckoutAsked
-from tokentill.core.stripe_reconciliation import Comparison
-from tokentill.core.stripe_sides import StripeSide
+from tokentill.core.plans.catalog import Catalog
+from tokentill.core.stripe.checkouts import Checkout, CheckoutAsked
+from tokentill.core.stripe.comparison.compare import Comparison
+from tokentill.core.stripe.comparison.sides import StripeSide
 from tokentill.core.users import User
-from tokentill.services import (
-    cataloguing,
-    comparing,
-    reversing,
-    selling,
-)
-from tokentill.services.calling import Who
-from tokentill.services.cataloguing import Edit
-from tokentill.services.reversing import PaymentReport, Preview
-from tokentill.services.selling import Step
+from tokentill.services.calls.calling import Who
+from tokentill.services.plans import cataloguing
+from tokentill.services.plans.cataloguing import Edit
+from tokentill.services.stripe import comparing, reversing, selling
+from tokentill.services.stripe.reversing import PaymentReport, Preview
+from tokentill.services.stripe.selling import Step
 from tokentill.till.base import Base
 
 
@@ -32,7 +28,7 @@ class Money(Base):
     def edit_catalog(
         self, price_list: Mapping[str, object], *, created_by: str, revision: int | None = None, dry_run: bool = False
     ) -> Edit:
-        """Make a price list (`core.price_lists`) the database's catalog. What it leaves out is retired.
+        """Make a price list (`core.plans.price_lists`) the database's catalog. What it leaves out is retired.
 
         Touches nothing that was granted. Safe to repeat. With `revision`, only an edit of that one.
 

@@ -5,12 +5,12 @@ from datetime import datetime
 from decimal import Decimal
 
 from tokentill.core import checks
-from tokentill.core.price_changes import Differences
-from tokentill.core.price_names import BookModel
-from tokentill.core.prices import BookPrice, PriceBook
-from tokentill.services import pricing, repricing
-from tokentill.services.pricing import MAX_CHANGE_PERCENT, Checkup
-from tokentill.services.repricing import Repriced
+from tokentill.core.prices.book import BookPrice, PriceBook
+from tokentill.core.prices.changes import Differences
+from tokentill.core.prices.names import BookModel
+from tokentill.services.calls import price_book, repricing
+from tokentill.services.calls.price_book import MAX_CHANGE_PERCENT, Checkup
+from tokentill.services.calls.repricing import Repriced
 from tokentill.till.base import Base
 
 
@@ -34,12 +34,12 @@ class Pricing(Base):
     ) -> BookPrice:
         """Override what a model costs: `{"input_uncached": "250", "output_text": "1000"}`, in cents per million.
 
-        Pools that are left out have no price, but for those that another stands in for (`core.prices.STANDS_IN`).
+        Pools that are left out have no price, but for those that another stands in for (`core.prices.book.STANDS_IN`).
         Holds from `effective_from` on (None: since ever) and over updates, until withdrawn. Safe to repeat.
 
         Raises: ModelNotFound, InvalidAmount, InvalidTime, InvalidText, Conflict.
         """
-        edited = pricing.set_price(
+        edited = price_book.set_price(
             self.context, self.read_price_book(), provider=provider, model=model, rates=prices,
             actor=checks.text(created_by, "created_by", length_max=255), effective_from=effective_from,
             service_tier=service_tier, note=note,
@@ -51,7 +51,7 @@ class Pricing(Base):
         self, provider: str, model: str, *, created_by: str, service_tier: str | None = None
     ) -> BookPrice:  # fmt: skip
         """End the overrides of a model in a tier. Raises: ModelNotFound, PriceNotFound, Conflict."""
-        edited = pricing.withdraw_price(
+        edited = price_book.withdraw_price(
             self.context, self.read_price_book(), provider=provider, model=model, service_tier=service_tier,
             actor=checks.text(created_by, "created_by", length_max=255),
         )  # fmt: skip
@@ -68,7 +68,7 @@ class Pricing(Base):
         is_active: bool = True,
     ) -> BookModel:
         """Add a model, say which other names mean it, or retire it. Safe to repeat. Raises: InvalidText, Conflict."""
-        edited = pricing.put_model(
+        edited = price_book.put_model(
             self.context, self.read_price_book(), provider=provider, model=model, aliases=aliases, is_active=is_active,
             actor=checks.text(created_by, "created_by", length_max=255),
         )  # fmt: skip
@@ -77,7 +77,7 @@ class Pricing(Base):
 
     def price_differences(self) -> Differences:
         """Return what the installed genai-prices says otherwise than the book. Changes nothing."""
-        return pricing.differences(self.context, self.read_price_book())
+        return price_book.differences(self.context, self.read_price_book())
 
     def update_prices(
         self, found: Differences, *, created_by: str, max_change_percent: Decimal = MAX_CHANGE_PERCENT,
@@ -87,7 +87,7 @@ class Pricing(Base):
 
         Raises: PriceChangeTooLarge unless forced; Conflict.
         """
-        edited = pricing.update(
+        edited = price_book.update(
             self.context, self.read_price_book(), found, max_change_percent=max_change_percent, is_forced=force,
             actor=checks.text(created_by, "created_by", length_max=255),
         )  # fmt: skip
@@ -96,7 +96,7 @@ class Pricing(Base):
 
     def check_prices(self, *, days: int = 30, older_than_days: int = 180) -> Checkup:
         """Say what recent calls lacked in the book, and which of its prices are old. Changes nothing."""
-        return pricing.check(self.context, self.read_price_book(), days=days, older_than_days=older_than_days)
+        return price_book.check(self.context, self.read_price_book(), days=days, older_than_days=older_than_days)
 
     def reprice(
         self,

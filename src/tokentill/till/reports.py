@@ -4,17 +4,14 @@ from collections.abc import Callable
 from datetime import datetime
 
 from tokentill.core import checks
-from tokentill.core.holds import HoldReceipt
-from tokentill.core.lots import Lot
+from tokentill.core.ledger.holds import HoldReceipt
+from tokentill.core.ledger.lots import Lot
 from tokentill.core.users import User
 from tokentill.errors import AccountNotFound
-from tokentill.services import (
-    explaining,
-    reconciling,
-)
-from tokentill.services.calling import Who
-from tokentill.services.explaining import Explanation
-from tokentill.services.reconciling import Proof
+from tokentill.services.accounts import explaining, reconciling
+from tokentill.services.accounts.explaining import Explanation
+from tokentill.services.accounts.reconciling import Proof
+from tokentill.services.calls.calling import Who
 from tokentill.store import holds, reports
 from tokentill.store.reports import BalanceReport, Entry
 from tokentill.till.base import Base

@@ -1,14 +1,12 @@
 """Subscriptions: how they stand, what comes of them, and what is ours to change about them."""
 
 from tokentill.core import checks
-from tokentill.core.drips import Subscription
+from tokentill.core.plans.subscriptions import Subscription
 from tokentill.core.users import User
-from tokentill.services import (
-    following,
-    previewing,
-)
-from tokentill.services.calling import Who
-from tokentill.services.previewing import ComingCycle
+from tokentill.services.calls.calling import Who
+from tokentill.services.plans import previewing
+from tokentill.services.plans.previewing import ComingCycle
+from tokentill.services.stripe import following
 from tokentill.till.base import Base
 
 

@@ -6,19 +6,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from tokentill.core import checks
-from tokentill.core.commands import Grant
 from tokentill.core.companions import Companion, PaymentSeen
-from tokentill.core.drips import Subscription
-from tokentill.core.holds import TTL_DEFAULT, HoldReceipt
+from tokentill.core.ledger.commands import Grant
+from tokentill.core.ledger.holds import TTL_DEFAULT, HoldReceipt
+from tokentill.core.plans.subscriptions import Subscription
 from tokentill.core.users import User
 from tokentill.errors import Unavailable, UnknownPlan
-from tokentill.services import (
-    dripping,
-    reversing,
-)
-from tokentill.services.asking import signed
-from tokentill.services.calling import Ttl, WhichHold, Who
-from tokentill.services.dripping import DripRun
+from tokentill.services.accounts.asking import signed
+from tokentill.services.calls.calling import Ttl, WhichHold, Who
+from tokentill.services.plans import dripping
+from tokentill.services.plans.dripping import DripRun
+from tokentill.services.stripe import reversing
 from tokentill.store.journal import Receipt
 from tokentill.till.base import Base
 

@@ -1,1 +1,1 @@
-"""The worker: runs the jobs (`services.working`) when they are due, by procrastinate's queue."""
+"""The worker: runs the jobs (`services.jobs.working`) when they are due, by procrastinate's queue."""

@@ -12,7 +12,7 @@ from procrastinate.jobs import Status
 
 from tokentill.errors import BadSetting
 from tokentill.services.context import Context
-from tokentill.services.working import JOBS, Job, run
+from tokentill.services.jobs.working import JOBS, Job, run
 from tokentill.store.jobs import queue_conninfo
 
 QUEUE = "till"

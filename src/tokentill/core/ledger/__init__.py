@@ -1,0 +1,1 @@
+"""The ledger: what a command does to an account."""

@@ -1,0 +1,1 @@
+"""What is sold, and how the cycles of a subscription fall due."""

@@ -1,0 +1,1 @@
+"""What Stripe's payloads mean, and what Stripe is asked to make."""

@@ -1,0 +1,1 @@
+"""Stripe's money and our books, compared."""

@@ -1,0 +1,1 @@
+"""What an AI call used: from a provider's response to pools."""

@@ -1,0 +1,1 @@
+"""The hot routes: what every AI call of an app asks, answered before the framework has begun."""

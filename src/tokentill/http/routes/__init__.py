@@ -1,0 +1,1 @@
+"""The routes that FastAPI serves, with their bodies beside them."""

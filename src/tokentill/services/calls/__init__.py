@@ -1,0 +1,1 @@
+"""AI calls: holds, captures and spends, their prices and their actions."""

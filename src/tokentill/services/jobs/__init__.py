@@ -1,0 +1,1 @@
+"""Jobs: what falls due with time, and nobody asks for."""

@@ -1,0 +1,1 @@
+"""Plans: the catalog in force, and the cycles that subscriptions are given."""

@@ -1,0 +1,1 @@
+"""Stripe: what it says happened, what it is asked for, and what its money does to tokens."""
