@@ -22,7 +22,7 @@ from tests.engine.test_exactly_once import asked_by_two_processes, outcomes, suc
 from tokentill import IdempotencyConflict, InsufficientTokens, Till
 from tokentill.core.ledger.commands import Command
 from tokentill.core.ledger.holds import HoldReceipt
-from tokentill.engine.draft import Draft, Request
+from tokentill.engine.draft import Draft, Idle, Rejected, Request
 from tokentill.errors import HoldClosed, HoldNotFound
 from tokentill.store.embedded import EmbeddedServer
 from tokentill.store.journal import Receipt
@@ -311,9 +311,10 @@ def test_a_hold_that_expires_within_a_batch_is_still_known_in_it() -> None:
     draft = Draft({make.ALICE.user_id.int: book.account}, {}, {}, later)
     draft.decide(requests)
 
-    assert [request.command for request, _ in draft.written] == [spent, asked[3]]
-    assert [hold.state for _, hold in draft.idle if hold] == ["expired", "expired"]
-    assert [type(error) for _, error in draft.refused] == [HoldClosed], "a key of its own would make it a repeat"
+    assert [fate.request.command for fate in draft.written] == [spent, asked[3]]
+    assert [fate.receipt.state for fate in draft.fates if isinstance(fate, Idle) and fate.receipt] == ["expired"] * 2
+    rejected = [type(fate.error) for fate in draft.fates if isinstance(fate, Rejected)]
+    assert rejected == [HoldClosed], "a key of its own would make it a repeat"
 
 
 @dataclass

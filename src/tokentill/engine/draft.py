@@ -19,7 +19,7 @@ from tokentill.core.ledger.decide import Decided, Refused, decide
 from tokentill.core.ledger.holds import Hold, HoldReceipt
 from tokentill.core.ledger.journal import Row, UsageRow
 from tokentill.core.ledger.reversals import Bought
-from tokentill.core.values import replace
+from tokentill.core.values import Value, replace
 from tokentill.engine.answers import Answer
 from tokentill.errors import TillError
 from tokentill.store.accounts import AccountWrite
@@ -71,13 +71,58 @@ def _keys_of(command: Command) -> tuple[Key, ...]:
     return (command.key, *command.aliases) if isinstance(command, (Grant, Spend)) else (command.key,)
 
 
+class Written(Value, frozen=True):
+    """It wrote journal rows, of which this one answers it."""
+
+    request: Request
+    row: Row
+
+
+class Changed(Value, frozen=True):
+    """It changed the account and no balance: a hold, when a lot ends, a limit. A hold is answered with its receipt."""
+
+    request: Request
+    receipt: HoldReceipt | None
+
+
+class Idle(Value, frozen=True):
+    """There was nothing to change."""
+
+    request: Request
+    receipt: HoldReceipt | None
+
+
+class Repeat(Value, frozen=True):
+    """It was carried out before: the row of this key answers it."""
+
+    request: Request
+    used: UsedKey
+
+
+class Twin(Value, frozen=True):
+    """It is asked twice in this batch: the row that the other one writes answers it."""
+
+    request: Request
+    row: Row
+
+
+class Rejected(Value, frozen=True):
+    """The ledger refused it, or its key was used for another request."""
+
+    request: Request
+    error: TillError
+
+
+Fate = Written | Changed | Idle | Repeat | Twin | Rejected
+
+
 @dataclass(slots=True)
 class Draft:
     """The decisions of one batch, for the moment `now`.
 
     `known` are keys that the database says were used: their requests are repeats, whatever the account looks like.
     `found` are holds that requests are about and that no account has open: new, ended, or unknown to memory.
-    Each request ends in exactly one of `written`, `rowless`, `held`, `idle`, `repeats`, `twins` and `refused`.
+    Each request meets exactly one fate.
     """
 
     accounts: Mapping[int, Account]  # By user_id.int.
@@ -87,13 +132,7 @@ class Draft:
     bought: Bought | None = None  # By the payment that a reversal is about, which is then the only request.
     touched: dict[int, AccountWrite] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
-    written: list[tuple[Request, Row]] = field(default_factory=list)
-    rowless: list[Request] = field(default_factory=list)  # Changed a lot's dates, and no balance.
-    held: list[tuple[Request, HoldReceipt]] = field(default_factory=list)  # Placed or changed a hold, and no balance.
-    idle: list[tuple[Request, HoldReceipt | None]] = field(default_factory=list)  # Had nothing to change.
-    repeats: list[tuple[Request, UsedKey]] = field(default_factory=list)
-    twins: list[tuple[Request, Row]] = field(default_factory=list)  # The same request again within this batch.
-    refused: list[tuple[Request, TillError]] = field(default_factory=list)
+    fates: list[Fate] = field(default_factory=list)  # In the order of the requests.
     learned: dict[KeyRef, UsedKey] = field(default_factory=dict)  # Other keys of what the repeats ask for.
     _twin_keys: list[tuple[Key, Row]] = field(default_factory=list)  # Other keys of what the twins ask for.
     # The keys that this batch uses: for which request (its hash), and the row that answers it.
@@ -119,12 +158,12 @@ class Draft:
         used = self.known.get(ref) or self.learned.get(ref)
         request_hash, row = (used.request_hash, None) if used else self._answering[ref]
         if request_hash != key.request_hash:
-            self.refused.append((request, used_for_another()))
+            self.fates.append(Rejected(request, used_for_another()))
         elif used:
-            self.repeats.append((request, used))
+            self.fates.append(Repeat(request, used))
             self._learn(request, used)
         elif row:
-            self.twins.append((request, row))
+            self.fates.append(Twin(request, row))
             self._learn_twin(request, row)
 
     def _decide(self, request: Request) -> None:
@@ -134,7 +173,7 @@ class Draft:
         hold = self._hold(request.hold_ref, touched) if request.hold_ref else None
         decision = decide(account, request.command, at=request.at or self.now, hold=hold, bought=self.bought)
         if isinstance(decision, Refused):
-            self.refused.append((request, decision.error))
+            self.fates.append(Rejected(request, decision.error))
         else:
             self._accept(request, account, touched, decision)
 
@@ -163,8 +202,9 @@ class Draft:
         self, request: Request, account: Account | None, touched: AccountWrite | None, decided: Decided
     ) -> None:
         rows = decided.rows
-        if not rows and not decided.is_hold_changed and _is_unchanged(account, decided.account):
-            self.idle.append((request, self._hold_receipt(request, decided)))
+        # Whatever has changed, the version says so (the ledger asserts it). A list of fields would miss the next one.
+        if decided.account.version == (account.version if account is not None else 0):
+            self.fates.append(Idle(request, self._hold_receipt(request, decided)))
             return
         if touched is None:
             before = account or Account.opened(request.command.user)
@@ -176,11 +216,7 @@ class Draft:
         if decided.hold is not None:
             touched.keep_hold(decided.hold, is_new=isinstance(request.command, PlaceHold))
         if not rows:
-            if receipt := self._hold_receipt(request, decided):
-                self.held.append((request, receipt))
-            else:
-                touched.is_redated = True
-                self.rowless.append(request)
+            self.fates.append(Changed(request, self._hold_receipt(request, decided)))
             return
         answering = rows[-1]
         if isinstance(answering, UsageRow):  # The others are expirations.
@@ -188,7 +224,7 @@ class Draft:
             if answering.cost_estimate is not None:
                 touched.cost = _EXACT.add(touched.cost, answering.cost_estimate)
         self.rows += rows
-        self.written.append((request, answering))
+        self.fates.append(Written(request, answering))
         for ref, key in zip(request.key_refs, request.keys):  # noqa: B905  # built together; strict costs
             self._answering[ref] = (key.request_hash, answering)
 
@@ -208,10 +244,19 @@ class Draft:
     @property
     def is_plain(self) -> bool:
         """Whether it is all spends and holds of accounts that exist, with nothing to be written beside them."""
-        if self.rowless or self.learned or not all(isinstance(row, UsageRow) for row in self.rows):
+        if self.learned or not all(isinstance(row, UsageRow) for row in self.rows):
             return False
-        asked = (*self.written, *self.held)
-        return not any(request.companions or request.found for request, _ in asked)
+        for fate in self.fates:
+            if isinstance(fate, Written):
+                if fate.request.companions or fate.request.found:
+                    return False
+            elif isinstance(fate, Changed) and (fate.receipt is None or fate.request.companions):
+                return False
+        return True
+
+    @property
+    def written(self) -> list[Written]:
+        return [fate for fate in self.fates if isinstance(fate, Written)]
 
     @property
     def written_holds(self) -> tuple[list[tuple[UUID, Hold]], list[tuple[UUID, Hold]]]:
@@ -225,9 +270,10 @@ class Draft:
 
     def used_keys(self, created_at: datetime) -> list[UsedKey]:
         used = [
-            UsedKey(row.user_id, key.value, key.request_hash, row.kind, row.seq, created_at)
-            for request, row in self.written
-            for key in request.keys
+            UsedKey(fate.row.user_id, key.value, key.request_hash, fate.row.kind, fate.row.seq, created_at)
+            for fate in self.fates
+            if isinstance(fate, Written)
+            for key in fate.request.keys
         ]
         used += [
             UsedKey(row.user_id, key.value, key.request_hash, row.kind, row.seq, created_at)
@@ -235,8 +281,3 @@ class Draft:
         ]
         used += self.learned.values()
         return used
-
-
-def _is_unchanged(before: Account | None, after: Account) -> bool:
-    """Whether a decision without rows leaves nothing to write."""
-    return before is None or (after.lots == before.lots and after.frozen_at == before.frozen_at)

@@ -33,7 +33,7 @@ from tokentill.core.ledger.holds import Hold
 from tokentill.core.ledger.journal import UsageRow
 from tokentill.core.values import replace
 from tokentill.engine.answers import Settled, settle
-from tokentill.engine.draft import Draft, Request
+from tokentill.engine.draft import Changed, Draft, Idle, Rejected, Repeat, Request, Twin, Written
 from tokentill.engine.memory import Memory
 from tokentill.errors import (
     Conflict,
@@ -172,7 +172,7 @@ class Lane:
             draft = self._draft(conn, requests, known, found, now, every_hold=is_suspicious)
 
         # Before the write: once it has committed, nothing may keep its callers from hearing of it.
-        replays = journal.read(conn, [used.row for _, used in draft.repeats])
+        replays = journal.read(conn, [fate.used.row for fate in draft.fates if isinstance(fate, Repeat)])
         if not draft.is_empty:
             self._write(conn, draft, now)
         self._remember(draft)
@@ -231,8 +231,11 @@ class Lane:
 
         The accounts are read before the keys: whoever used a key meanwhile is then seen by one or the other.
         """
-        refused = [request for request, _ in draft.refused if known.keys().isdisjoint(request.key_refs)]
-        doubtful = [*refused, *(request for request, _ in draft.idle)]
+        doubtful = [
+            fate.request
+            for fate in draft.fates
+            if isinstance(fate, Idle) or (isinstance(fate, Rejected) and known.keys().isdisjoint(fate.request.key_refs))
+        ]
         if not doubtful:
             return {}
         ids = {request.user_id for request in doubtful}
@@ -249,8 +252,9 @@ class Lane:
 
     def _doubts_holds(self, conn: Conn, draft: Draft, found: dict[HoldRef, Hold]) -> bool:
         """Whether a hold that was refused had been placed before; `found` then has it."""
-        refused = [request for request, _ in draft.refused if isinstance(request.command, PlaceHold)]
-        before = holds.find(conn, {ref for request in refused if (ref := request.hold_ref) and ref not in found})
+        refused = [fate.request.hold_ref for fate in draft.fates if isinstance(fate, Rejected)
+                   and isinstance(fate.request.command, PlaceHold)]  # fmt: skip
+        before = holds.find(conn, {ref for ref in refused if ref and ref not in found})
         found |= before
         return bool(before)
 
@@ -269,12 +273,7 @@ class Lane:
             journal.append(conn, draft.rows, new_id=self._new_id, created_at=now)
             keys.append(conn, used, created_at=now)
             holds.write(conn, placed, changed, now=now)
-            rowless = (*draft.rowless, *(request for request, _ in draft.held))
-            beside: list[Beside] = [
-                (each.user_id, (*each.companions, *each.found), row.seq) for each, row in draft.written
-            ]
-            beside += [(each.user_id, each.companions, None) for each in rowless]
-            companions.write_all(conn, beside, now=now)
+            companions.write_all(conn, _beside(draft), now=now)
 
     def _ensure_month(self, conn: Conn, now: datetime) -> None:
         """The partition is made in a transaction of its own: it is there even if this batch is rolled back."""
@@ -285,18 +284,23 @@ class Lane:
 
     def _remember(self, draft: Draft) -> None:
         self._memory.keep(touched.after for touched in draft.touched.values())
-        self._memory.remember([ref for request, _ in draft.written for ref in request.key_refs])
+        self._memory.remember([ref for fate in draft.written for ref in fate.request.key_refs])
 
     def _answer(self, draft: Draft, replays: dict[tuple[UUID, int], Receipt], now: datetime) -> None:
-        settled: list[Settled] = [(request, Receipt.of(row, created_at=now), None) for request, row in draft.written]
-        for request, row in draft.twins:
-            settled.append((request, replace(Receipt.of(row, created_at=now), is_replay=True), None))
-        for request, used in draft.repeats:
-            receipt = replays.get((used.user_id, used.seq))
-            settled.append((request, receipt, None if receipt else _archived(used)))
-        settled += [(request, None, None) for request in draft.rowless]
-        settled += [(request, receipt, None) for request, receipt in (*draft.held, *draft.idle)]
-        settled += [(request, None, error) for request, error in draft.refused]
+        settled: list[Settled] = []
+        for fate in draft.fates:
+            match fate:
+                case Written(request, row):
+                    settled.append((request, Receipt.of(row, created_at=now), None))
+                case Changed(request, receipt) | Idle(request, receipt):
+                    settled.append((request, receipt, None))
+                case Repeat(request, used):
+                    replay = replays.get((used.user_id, used.seq))
+                    settled.append((request, replay, None if replay else _archived(used)))
+                case Twin(request, row):
+                    settled.append((request, replace(Receipt.of(row, created_at=now), is_replay=True), None))
+                case Rejected(request, error):
+                    settled.append((request, None, error))
         settle(settled)
 
     def _abandon(self, requests: Sequence[Request]) -> None:
@@ -312,6 +316,18 @@ class Lane:
 
     def _fail(self, requests: Sequence[Request], error: TillError) -> None:
         settle((request, None, error) for request in requests)
+
+
+def _beside(draft: Draft) -> list[Beside]:
+    """Return what is written beside each request's row, or beside its change of a hold or a lot."""
+    beside: list[Beside] = []
+    for fate in draft.fates:
+        request = fate.request
+        if isinstance(fate, Written):
+            beside.append((request.user_id, (*request.companions, *request.found), fate.row.seq))
+        elif isinstance(fate, Changed):
+            beside.append((request.user_id, request.companions, None))
+    return beside
 
 
 def _is_of_keys(error: psycopg.Error) -> bool:

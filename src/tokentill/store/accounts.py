@@ -26,7 +26,6 @@ class AccountWrite:
     tokens_granted: int = 0
     tokens_used: int = 0
     cost: Decimal = Decimal(0)
-    is_redated: bool = False  # Whether a lot may end at another time now.
     holds: dict[UUID, Hold] | None = None  # Placed or changed, as they are by now.
     placed: frozenset[UUID] = frozenset()  # Those of them that are new.
 
@@ -205,10 +204,11 @@ def _write_lots(conn: Conn, writes: Sequence[AccountWrite]) -> None:
     _insert_lots(conn, opened)
     _update_lots(conn, drawn_lots(writes) + _reopened_lots(writes))
     for write in writes:
-        if write.is_redated:
-            _redate_lots(conn, write)
+        _redate_lots(conn, write)
         if write.after.frozen_at != write.before.frozen_at:
             _freeze(conn, write)
+        if write.after.overdraft_limit != write.before.overdraft_limit:
+            _limit(conn, write)
 
 
 def drawn_lots(writes: Iterable[AccountWrite]) -> list[DrawnLot]:
@@ -285,3 +285,8 @@ def _freeze(conn: Conn, write: AccountWrite) -> None:
          WHERE user_id = %(user)s
     """
     conn.execute(sql, {"at": write.after.frozen_at, "user": write.after.user_id})
+
+
+def _limit(conn: Conn, write: AccountWrite) -> None:
+    sql = "UPDATE token_accounts SET overdraft_limit = %s WHERE user_id = %s"
+    conn.execute(sql, [write.after.overdraft_limit, write.after.user_id])
