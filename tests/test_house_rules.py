@@ -43,6 +43,16 @@ MAY_IMPORT = {
     for edge in EDGES
 }
 
+# Which room of the core may import which others. What lies at the core's top is the ground, which all may import and
+# which imports no room.
+CORE_ROOMS_MAY_IMPORT: dict[str, set[str]] = {
+    "ledger": set(),
+    "plans": set(),
+    "usage": set(),
+    "prices": {"usage"},
+    "stripe": {"plans", "ledger"},
+}
+
 # What an edge may take from the store: reads, values, and what happens before there is a till. Never a write.
 EDGES_MAY_IMPORT_FROM_STORE = {
     "tokentill.store.reports": "reads go straight to the reports",
@@ -196,6 +206,27 @@ def arrow_faults(package: Path) -> list[str]:
     return faults
 
 
+def room_faults(package: Path) -> list[str]:
+    """Stripe → plans and ledger, prices → usage, all → the ground; the ledger imports no other room."""
+    core = package / "core"
+    rooms = {path.parent.relative_to(core).parts[0] for path in core.rglob("*.py") if path.parent != core}
+    faults = [f"core/{room}: say in CORE_ROOMS_MAY_IMPORT what it may import" for room in sorted(rooms - known_rooms())]
+    for path, tree in python_files(package):
+        if path.parts[0] != "core":
+            continue
+        room = path.parts[1] if len(path.parts) > 2 else None
+        for line, name in imports(path, tree):
+            target = name.removeprefix("tokentill.core.").split(".")[0] if name.startswith("tokentill.core.") else None
+            may_import = CORE_ROOMS_MAY_IMPORT.get(room, known_rooms()) if room else set()
+            if target in known_rooms() - may_import - {room}:
+                faults.append(f"{path}:{line}: {room or 'the ground'} may not import {name}")
+    return faults
+
+
+def known_rooms() -> set[str]:
+    return set(CORE_ROOMS_MAY_IMPORT)
+
+
 def reaches(name: str, allowed: Iterable[str]) -> bool:
     return any(name == prefix or name.startswith(prefix + ".") for prefix in allowed)
 
@@ -300,7 +331,7 @@ def repository_files(root: Path) -> list[str]:
 
 # --- This repository ---
 
-RULES = [arrow_faults, impure_core_faults, clock_faults, environment_faults, sql_faults]
+RULES = [arrow_faults, room_faults, impure_core_faults, clock_faults, environment_faults, sql_faults]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -349,6 +380,11 @@ def every_error() -> list[type[TillError]]:
         (arrow_faults, "client/sync.py", "from tokentill.core.lots import Lot"),
         (arrow_faults, "errors.py", "from tokentill import core"),
         (arrow_faults, "novelty.py", ""),
+        (room_faults, "core/ledger/lots.py", "from tokentill.core.plans.catalog import CYCLE"),
+        (room_faults, "core/ledger/lots.py", "from tokentill.core import usage"),
+        (room_faults, "core/usage/pools.py", "from ..prices import book"),
+        (room_faults, "core/keys.py", "from tokentill.core.ledger.lots import Lot"),
+        (room_faults, "core/novelty/new.py", ""),
         (impure_core_faults, "core/lots.py", "import psycopg"),
         (impure_core_faults, "core/lots.py", "from os import path"),
         (clock_faults, "core/lots.py", "from datetime import datetime\nNOW = datetime.now()"),
@@ -378,6 +414,7 @@ def test_a_planted_fault_is_found(tmp_path: Path, rule: Callable[[Path], list[st
         ("services/dripping.py", '"""Never writes SELECT 1 FROM anything."""'),
         ("core/lots.py", "from datetime import UTC, datetime\nEND = datetime.max.replace(tzinfo=UTC)"),
         ("core/lots.py", "from . import account\nfrom .account import Account"),
+        ("core/stripe/offers.py", "from tokentill.core.plans.catalog import Plan\nfrom tokentill.core.keys import Key"),
         ("engine/lane.py", "import random\njitter = random.Random(0)"),
         ("settings.py", "import os\nurl = os.environ['URL']"),
         ("bench/filling.py", "ROWS = 'SELECT 1 FROM token_usage'"),
@@ -393,9 +430,9 @@ def plant(package: Path, file: str, text: str) -> None:
     """Make a small package that keeps every rule but for this file."""
     for name in ("__init__.py", "errors.py", "core/account.py"):
         path = package / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    (package / file).parent.mkdir(exist_ok=True)
+    (package / file).parent.mkdir(parents=True, exist_ok=True)
     (package / file).write_text(text, "utf-8")
 
 

@@ -10,9 +10,10 @@ import typer
 from tokentill.cli import show
 from tokentill.cli.given import By, actor
 from tokentill.cli.show import AsJson
+from tokentill.core.edits import Change
 from tokentill.core.money import money
 from tokentill.core.plans.catalog import Catalog, Offer, Plan
-from tokentill.core.plans.price_lists import Change, as_json
+from tokentill.core.plans.price_lists import as_json
 from tokentill.errors import InvalidCatalog
 from tokentill.till import Till
 

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+from tokentill.core.ledger.reversals import DisputeStatus, RefundStatus
 from tokentill.core.money import minor_units
 from tokentill.core.stripe.comparison.reading import DISPUTE_STATUSES, PRODUCT_FIELDS, REFUND_STATUSES
 from tokentill.core.stripe.comparison.sides import Told, ToldDispute, ToldPayment, ToldRefund
-from tokentill.core.stripe.meanings import DisputeStatus, RefundStatus
 from tokentill.core.stripe.payloads import first_text
 from tokentill.core.stripe.sales import USER_FIELDS
 from tokentill.errors import MalformedBody

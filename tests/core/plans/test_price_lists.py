@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from tokentill.core.edits import Change
 from tokentill.core.plans.catalog import EXAMPLE, Catalog, Pack
-from tokentill.core.plans.price_lists import Change, as_json, changed_offers, changes, read, with_price
+from tokentill.core.plans.price_lists import as_json, changed_offers, changes, read, with_price
 from tokentill.errors import InvalidCatalog, UnknownPack, UnknownPlan
 
 POWER: dict[str, Any] = {"name": "Power Pack", "price_cents": 9_900, "tokens": 2_000_000}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.make import ALICE, NOW
-from tokentill.core.ledger.reversals import Policies
+from tokentill.core.ledger.reversals import DisputeStatus, Policies, RefundStatus
 from tokentill.core.money import minor_units, money
 from tokentill.core.stripe.comparison.compare import CHECKS, Comparison, compare
 from tokentill.core.stripe.comparison.sides import (
@@ -26,7 +26,6 @@ from tokentill.core.stripe.comparison.sides import (
     ToldPayment,
     ToldRefund,
 )
-from tokentill.core.stripe.meanings import DisputeStatus, RefundStatus
 
 BOB = UUID(int=7)
 CENTS, TOKENS = 10_000, 1_000

@@ -12,19 +12,18 @@ from pathlib import Path
 
 import pytest
 
+from tokentill.core.ledger.reversals import DisputeStatus, RefundStatus
 from tokentill.core.plans.catalog import EXAMPLE
 from tokentill.core.stripe import events
 from tokentill.core.stripe.events import describe, interpret
 from tokentill.core.stripe.meanings import (
     DisputeSeen,
-    DisputeStatus,
     Doubt,
     Intention,
     MoneySeen,
     PackPaid,
     PeriodPaid,
     RefundSeen,
-    RefundStatus,
     SubscriptionSeen,
     SubscriptionStarted,
     Who,

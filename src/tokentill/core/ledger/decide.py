@@ -37,7 +37,7 @@ from tokentill.core.ledger.holds import Hold
 from tokentill.core.ledger.journal import DripRow, Transaction, UsageRow
 from tokentill.core.ledger.lots import Drawdown, Lot, LotMoves, burn_order, plan_drawdown
 from tokentill.core.ledger.reversals import Bought
-from tokentill.core.plans.subscriptions import rollover
+from tokentill.core.ledger.rollover import rollover
 from tokentill.core.values import replace
 from tokentill.errors import (
     AccountNotFound,

@@ -22,9 +22,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tokentill.core.ledger.lots import Lot
-from tokentill.core.stripe.meanings import DisputeStatus, RefundStatus
 
 Policy = Literal["forgive", "debt"]
+RefundStatus = Literal["pending", "requires_action", "succeeded", "failed", "canceled"]
+DisputeStatus = Literal["open", "won", "lost", "harmless"]  # harmless: an inquiry, which moves no money.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

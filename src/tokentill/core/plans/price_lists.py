@@ -10,10 +10,11 @@ ago, and subscriptions go on. Stripe's price ids need not be in it: those that a
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from tokentill.core import checks
+from tokentill.core.edits import Change
 from tokentill.core.plans.catalog import Catalog, Offer, Pack, Plan
 from tokentill.errors import InvalidCatalog, InvalidRequest
 
@@ -26,16 +27,6 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _CURRENCY = re.compile(r"[a-z]{3}")
 
 Kind = TypeVar("Kind", Plan, Pack)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One field of an offer (`pack power`) or of the trial that an edit changes. A new offer's fields were None."""
-
-    what: str
-    field: str
-    before: object
-    after: object
 
 
 def read(raw: Mapping[str, object], before: Catalog) -> Catalog:

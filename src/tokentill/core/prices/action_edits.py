@@ -12,7 +12,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
 from tokentill.core import checks
-from tokentill.core.plans.price_lists import Change
+from tokentill.core.edits import Change
 from tokentill.core.prices.actions import AiAction
 from tokentill.errors import InvalidAmount, InvalidRequest, InvalidText
 

@@ -6,8 +6,8 @@ Times: aware UTC.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
+from tokentill.core.ledger.reversals import DisputeStatus, RefundStatus
 from tokentill.core.plans.subscriptions import SubscriptionStatus
 
 
@@ -108,9 +108,6 @@ class SubscriptionSeen:
     occurred_at: datetime  # When it began, as far as is known: the provisional start of a trial.
 
 
-RefundStatus = Literal["pending", "requires_action", "succeeded", "failed", "canceled"]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundSeen:
     """A Refund object as it stood."""
@@ -119,9 +116,6 @@ class RefundSeen:
     amount_cents: int
     currency: str
     status: RefundStatus
-
-
-DisputeStatus = Literal["open", "won", "lost", "harmless"]  # harmless: an inquiry, which moves no money.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,14 @@ payment. Ids may be expanded objects, and a charge or payment intent that is exp
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from tokentill.core.ledger.reversals import DisputeStatus, RefundStatus
 from tokentill.core.plans.catalog import Catalog
 from tokentill.core.stripe.invoices import invoice_metadata
 from tokentill.core.stripe.meanings import (
     DisputeSeen,
-    DisputeStatus,
     MoneySeen,
     PackPaid,
     RefundSeen,
-    RefundStatus,
     Who,
 )
 from tokentill.core.stripe.payloads import (

@@ -6,7 +6,7 @@ A call that was charged stays charged as it was; the next one follows the rule t
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tokentill.core.plans.price_lists import Change
+from tokentill.core.edits import Change
 from tokentill.core.prices.action_edits import changes, read
 from tokentill.core.prices.actions import AiAction
 from tokentill.errors import Conflict

@@ -4,8 +4,9 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
+from tokentill.core.edits import Change
 from tokentill.core.plans.catalog import Catalog
-from tokentill.core.plans.price_lists import Change, changed_offers, changes, read
+from tokentill.core.plans.price_lists import changed_offers, changes, read
 from tokentill.errors import Conflict, Unavailable
 from tokentill.services.context import Context
 from tokentill.store import catalog as catalogs

@@ -7,8 +7,8 @@ those of today's API; what cannot be read is left out, since there is nothing to
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from tokentill.core.ledger.reversals import DisputeStatus, RefundStatus
 from tokentill.core.stripe.comparison.sides import ToldDispute, ToldPayment, ToldRefund
-from tokentill.core.stripe.meanings import DisputeStatus, RefundStatus
 from tokentill.core.stripe.payloads import (
     Json,
     cents_of,

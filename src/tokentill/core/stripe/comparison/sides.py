@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from tokentill.core.stripe.meanings import DisputeStatus, RefundStatus
+from tokentill.core.ledger.reversals import DisputeStatus, RefundStatus
 
 One = TypeVar("One")
 
