@@ -4,6 +4,7 @@ from pathlib import Path
 
 import tokentill
 from tests.core import make
+from tokentill.core.ledger.commands import Command
 
 README = Path(tokentill.__file__).parent / "core" / "ledger" / "README.md"
 
@@ -11,7 +12,7 @@ README = Path(tokentill.__file__).parent / "core" / "ledger" / "README.md"
 def test_the_readmes_account_is_what_the_ledger_decides() -> None:
     book, told = make.Book(), " ".join(README.read_text("utf-8").split())
     hold = make.place(200)
-    asked = [
+    asked: list[Command] = [
         make.grant(300, expires_at=make.NOW + make.days(55)),
         make.pack(500),
         make.spend(350),
