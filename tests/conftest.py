@@ -1,7 +1,8 @@
 """What many tests share: one PostgreSQL for the run, a fresh migrated database for each test, a clock that stands.
 
 The database is never faked. `TILL_TEST_DATABASE_URL` runs the tests against a server of your own (a superuser's URL);
-without it the embedded PostgreSQL is started in a folder of its own.
+without it the embedded PostgreSQL is started in a folder of its own. `TILL_TEST_POOLER_URL` is a pooler before that
+server, which the tills then go through.
 """
 
 import itertools
@@ -20,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tokentill import Till
 from tokentill.store import embedded
+from tokentill.store.db import POOLER, pooler_of
 from tokentill.store.migrate import migrate
 
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -61,10 +63,11 @@ def server_url() -> Iterator[str]:
 
 
 def url_of(server_url: str, database: str) -> str:
-    given = conninfo_to_dict(server_url)
+    bare, pooler = pooler_of(server_url)
+    given = conninfo_to_dict(bare)
     host, user = given.get("host", ""), given.get("user", "postgres")
     rest = {key: value for key, value in given.items() if key not in ("host", "user", "dbname")}
-    query = "&".join(f"{key}={value}" for key, value in {"host": host, **rest}.items() if value)
+    query = "&".join(f"{key}={value}" for key, value in {"host": host, **rest, POOLER: pooler}.items() if value)
     return f"postgresql://{user}@/{database}?{query}"
 
 
@@ -103,7 +106,7 @@ def _database(server_url: str, how: str) -> Iterator[str]:
     name = f"till_test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(make_conninfo(server_url, dbname="postgres"), autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE {name} {how}")
-        yield url_of(server_url, name)
+        yield url_of(os.environ.get("TILL_TEST_POOLER_URL", server_url), name)
         conn.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 

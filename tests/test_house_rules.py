@@ -64,7 +64,7 @@ EDGES_MAY_IMPORT_FROM_STORE = {
     "tokentill.store.migrate": "`till migrate`, and whether the schema is current",
     "tokentill.store.embedded": "somebody has to start the server",
     "tokentill.store.demo_database": "made for the demo",
-    "tokentill.store.jobs.queue_conninfo": "procrastinate connects by itself",
+    "tokentill.store.jobs.queue_arguments": "procrastinate connects by itself",
 }
 
 FILES_MAY_IMPORT = {

@@ -43,6 +43,11 @@ class Settings:
         url = env.get("TILL_DATABASE_URL") or None
         if url is not None and not url.startswith(("postgresql://", "postgres://")):
             raise BadSetting("TILL_DATABASE_URL must be a URL like postgresql://user@host:5432/name.")
+        pooler = env.get("TILL_POOLER") or None
+        if pooler not in (None, "transaction", "session"):
+            raise BadSetting(f"TILL_POOLER is transaction or session, not {pooler!r}.")
+        if url is not None and pooler is not None:  # It goes wherever the URL goes (`store.db.pooler_of`).
+            url += f"{'&' if '?' in url else '?'}till_pooler={pooler}"
         secrets = tuple(part.strip() for part in (env.get("TILL_STRIPE_WEBHOOK_SECRET") or "").split(","))
         admin_key = env.get("TILL_ADMIN_KEY") or None
         if admin_key is not None and len(admin_key) < 16:

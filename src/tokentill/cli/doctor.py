@@ -18,7 +18,7 @@ from tokentill.errors import SchemaMissing, TillError
 from tokentill.ids import utc_now
 from tokentill.services.jobs.working import JOBS
 from tokentill.settings import Settings
-from tokentill.store import books, db, findings, inbox, jobs, migrate, prices
+from tokentill.store import books, db, findings, inbox, jobs, migrate, prices, sessions
 from tokentill.store.db import Conn
 
 ACCOUNTS_MAX = 1_000  # Proved by the doctor; `till reconcile` proves all.
@@ -106,7 +106,8 @@ def _disk(settings: Settings) -> Iterator[Check]:
 
 def _database(settings: Settings, url: str) -> Iterator[Check]:
     with db.translated(), db.connect(url, role=None) as conn:
-        yield Check("database", "green", f"PostgreSQL {_version(conn)} answers")
+        how = "" if sessions.has_session(conn) else ", through a pooler, each transaction on its own"
+        yield Check("database", "green", f"PostgreSQL {_version(conn)} answers{how}")
         yield _durability(settings, conn)
         try:
             migrate.require_current(conn)

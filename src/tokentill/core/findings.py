@@ -6,7 +6,7 @@ from uuid import UUID
 
 Law = Literal[1, 2, 3, 7]
 
-CHECKS: dict[str, tuple[Law, str]] = {
+CHECKS: dict[str, tuple[Law | None, str]] = {
     "chain": (1, "a journal row does not continue the one before it"),
     "end": (1, "the account is not where its last journal row left it"),
     "orphan": (1, "journal rows of a user without an account"),
@@ -15,6 +15,7 @@ CHECKS: dict[str, tuple[Law, str]] = {
     "sum": (2, "what the lots hold, less the debt, is not the balance"),
     "debt": (2, "an account owes tokens while it has an open lot, or its debt is not what its rows say"),
     "hold": (3, "a hold was captured by no row or not by just one, or a row captured no such hold"),
+    "clock": (None, "a drip is not where 28 days of 86,400 seconds put it: it begins or ends by another clock"),
     "shown": (7, "tokens are shown as spendable that are due, or the other way round"),
 }
 
@@ -30,7 +31,7 @@ class Finding:
     found: str
 
     @property
-    def law(self) -> Law:
+    def law(self) -> Law | None:
         return CHECKS[self.check][0]
 
     @property

@@ -1,4 +1,4 @@
-"""Proves the books: laws 1, 2 and 7, and 3 for holds, over a range of accounts, set by set. Reads only.
+"""Proves the books over a range of accounts, set by set: laws 1, 2 and 7, 3 for holds, the clock of drips. Reads only.
 
 Each check is one statement that returns what disagrees: nothing, when the books are right.
 """
@@ -103,6 +103,22 @@ _CHECKS = {
                       WHERE user_id BETWEEN %(first)s AND %(last)s AND hold_id IS NOT NULL) u
                ON u.user_id = h.user_id AND u.hold_id = h.hold_id AND u.seq = h.captured_seq
          WHERE h.hold_id IS NULL OR u.hold_id IS NULL
+    """,
+    # A cycle has 2,419,200 seconds, and the next one begins where it ends. Where Stripe moves a billing day, a cycle
+    # may begin at any other time, but hardly by whole half-hours: that is what a change of clocks does.
+    "clock": """
+        SELECT user_id, seq, format('cycle %%s begins 2419200 s after the one before, and lasts as long', cycle_number),
+               format('%%s s after it, for %%s s', coalesce(step::text, '?'), length)
+          FROM (SELECT user_id, seq, cycle_number,
+                       extract(epoch FROM billing_period_end - billing_period_start)::bigint AS length,
+                       CASE WHEN cycle_number = lag(cycle_number) OVER w + 1
+                            THEN extract(epoch FROM billing_period_start - lag(billing_period_start) OVER w)::bigint END
+                           AS step
+                  FROM token_drips
+                 WHERE user_id BETWEEN %(first)s AND %(last)s
+                WINDOW w AS (PARTITION BY user_id, subscription_id ORDER BY cycle_number)) drips
+         WHERE length <> 2419200
+            OR (abs(step - 2419200) BETWEEN 1800 AND 7200 AND (step - 2419200) %% 1800 = 0)
     """,
     "shown": """
         SELECT a.user_id, NULL, (coalesce(l.alive, 0) - a.debt)::text, p.vibe_assistant_tokens_remaining::text

@@ -1,11 +1,12 @@
 """Connections, and what the driver's errors mean to us.
 
 Everything runs as the role `till_service`, which cannot change a journal row; only migrations run as `till_owner`.
+What else a connection is set to, and how that holds behind a pooler, is in `store.sessions`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -20,7 +21,7 @@ from tokentill.errors import (
     TillError,
     UnsafePostgres,
 )
-from tokentill.store import packing
+from tokentill.store import packing, sessions
 
 Conn = psycopg.Connection[TupleRow]
 
@@ -37,38 +38,50 @@ RETRYABLE = (
 LOST = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
 
 
-def connect(url: str, *, role: str | None = "till_service", autocommit: bool = False) -> Conn:
-    """Open a connection whose session runs as `role` in UTC.
+def connect(
+    url: str,
+    *,
+    role: str | None = "till_service",
+    autocommit: bool = False,
+    more: Mapping[str, str] = {},  # never written to
+) -> Conn:
+    """Open a connection that acts as `role` (None: whoever logs in) with the settings that all our SQL relies on.
 
-    Raises: DatabaseUnavailable when nobody answers, BadSetting when the URL cannot be read, SchemaMissing when the
-    role does not exist yet.
+    `more` are settings beside those of `store.sessions`.
+
+    Raises: DatabaseUnavailable when nobody answers, BadSetting when the URL cannot be read or the database cannot be
+    what the till relies on, SchemaMissing when the role does not exist yet.
     """
+    parameters, keeps_sessions = _parameters(url)
     try:
-        conn = psycopg.connect(conninfo(url, role), autocommit=autocommit, prepare_threshold=2)
-        packing.register(conn)
-        return conn
+        conn = sessions.Connection.connect(make_conninfo("", **parameters), autocommit=autocommit, prepare_threshold=2)
     except psycopg.OperationalError as error:
-        # libpq reports a bad startup option as a failed connection, without an SQLSTATE.
-        if role is not None and f'role "{role}" does not exist' in str(error):
-            raise SchemaMissing("The database has no tokentill schema yet: run `till migrate`.") from None
-        if role is not None and f'permission denied to set role "{role}"' in str(error):
-            detail = f"This database user may not act as {role}: as an administrator, GRANT {role} TO it."
-            raise BadSetting(detail) from None
-        raise DatabaseUnavailable(f"PostgreSQL does not answer: {_one_line(error)}") from error
+        raise unreachable(error) from error
+    try:
+        sessions.hold(conn, role=role, schema="public", keeps_sessions=keeps_sessions, more=more)
+        packing.register(conn)
+    except BaseException as error:
+        conn.close()
+        if isinstance(error, psycopg.OperationalError):
+            raise unreachable(error) from error
+        raise
+    return conn
 
 
 def connect_lane(url: str) -> Conn:
-    """Open a connection for a lane of the engine: transactions begin when told to. Raises as `connect`.
+    """Open a connection for a lane of the engine: transactions begin when told to. Raises as `connect`."""
+    return connect(url, autocommit=True, more=sessions.LANE)
 
-    A lane says the same few things all day, so they are planned once, and for full tables: every way but by the indexes
-    is ruled out, or a plan that was made while a table was empty would go on reading all of it.
-    """
-    conn = connect(url, autocommit=True)
-    conn.execute(
-        "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;"
-        " SET enable_mergejoin = off"
-    )
-    return conn
+
+def unreachable(error: psycopg.Error) -> TillError:
+    """Return what an attempt to connect failed with, as an error of ours."""
+    said = _one_line(error)
+    if "unsupported startup parameter" in said:
+        return BadSetting(
+            f"The pooler before PostgreSQL refuses a parameter of TILL_DATABASE_URL ({said.rpartition('FATAL: ')[2]}): "
+            "take it out of the URL. The till itself sends none that a pooler would not take."
+        )
+    return DatabaseUnavailable(f"PostgreSQL does not answer: {said}")
 
 
 def require_safe(conn: Conn, *, allow_unsafe: bool) -> None:
@@ -118,27 +131,70 @@ def _one_line(error: Exception) -> str:
 
 
 def pool(url: str, *, size_max: int = 4) -> ConnectionPool[Conn]:
-    """Return a small pool for readers and companions; the engine has a connection of its own."""
-    return ConnectionPool(
-        conninfo(url, "till_service"),
+    """Return a small pool for readers and companions; the engine has connections of its own."""
+    parameters, keeps_sessions = _parameters(url)
+
+    def configure(conn: Conn) -> None:
+        assert isinstance(conn, sessions.Connection)
+        sessions.hold(conn, role="till_service", schema="public", keeps_sessions=keeps_sessions)
+        packing.register(conn)
+
+    return ConnectionPool[Conn](
+        make_conninfo("", **parameters),
+        connection_class=sessions.Connection,
         kwargs={"prepare_threshold": 2},
         min_size=1,
         max_size=size_max,
         timeout=10,
-        configure=packing.register,
+        configure=configure,
         check=ConnectionPool.check_connection,
         open=True,
         name="till-readers",
     )
 
 
-def conninfo(url: str, role: str | None, *, search_path: str | None = None) -> str:
-    """Return what libpq connects with: as `role`, in UTC. Raises: BadSetting when the URL cannot be read."""
+def pool_arguments(url: str, *, schema: str) -> dict[str, Any]:
+    """Return what an AsyncConnectionPool of psycopg's takes, for a library that connects by itself."""
+    parameters, keeps_sessions = _parameters(url)
+
+    async def configure(conn: sessions.AsyncConnection) -> None:
+        await sessions.hold_async(conn, role="till_service", schema=schema, keeps_sessions=keeps_sessions)
+
+    return {
+        "conninfo": make_conninfo("", **parameters),
+        "connection_class": sessions.AsyncConnection,
+        "configure": configure,
+    }
+
+
+POOLER = "till_pooler"  # What TILL_POOLER says, in the URL: so it goes wherever the URL goes.
+
+
+def _parameters(url: str) -> tuple[dict[str, Any], bool]:
+    """Return what libpq connects with, and whether a session is known to be kept. Raises: BadSetting."""
+    bare, pooler = pooler_of(url)
     try:
-        given = conninfo_to_dict(url)
-        options = f"{given.get('options') or ''} -c timezone=UTC" + (f" -c role={role}" if role else "")
-        options += f" -c search_path={search_path}" if search_path else ""
-        defaults = {"application_name": "tokentill", "connect_timeout": "10"}
-        return make_conninfo("", **{**defaults, **given, "options": options.strip()})
+        given = conninfo_to_dict(bare)
     except psycopg.ProgrammingError as error:
         raise BadSetting(f"TILL_DATABASE_URL is no PostgreSQL URL: {_one_line(error)}") from None
+    defaults = {
+        "application_name": "tokentill",
+        "connect_timeout": "10",
+        "options": "",  # Given, so that PGOPTIONS does not count: many poolers refuse whoever sends any.
+    }
+    return {**defaults, **given, "client_encoding": "UTF8"}, pooler == "session"
+
+
+def pooler_of(url: str) -> tuple[str, str | None]:
+    """Return the URL without our own parameter, and what that says: transaction, session or nothing."""
+    bare, mark, query = url.partition("?")
+    kept, found = [], None
+    for part in query.split("&") if mark else ():
+        name, _, value = part.partition("=")
+        if name == POOLER:
+            found = value
+        else:
+            kept.append(part)
+    if found not in (None, "transaction", "session"):
+        raise BadSetting(f"{POOLER} in the database's URL is transaction or session, not {found[:40]!r}.")
+    return bare + ("?" + "&".join(kept) if kept else ""), found

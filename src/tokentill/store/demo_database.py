@@ -43,7 +43,7 @@ def _make(conn: Conn, name: str) -> bool:
     identifier = pgsql.Identifier(name)
     try:
         conn.execute(pgsql.SQL("DROP DATABASE IF EXISTS {}").format(identifier))
-        conn.execute(pgsql.SQL("CREATE DATABASE {}").format(identifier))
+        conn.execute(pgsql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(identifier))
     except (psycopg.errors.ObjectInUse, psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
         return False
     except psycopg.errors.InsufficientPrivilege as error:

@@ -4,11 +4,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from tokentill.store.db import Conn, conninfo
+from tokentill.store.db import Conn, pool_arguments
+from tokentill.store.sessions import has_session
 
 SCHEMA = "till_jobs"  # Of procrastinate's tables: the host may have its own, of another version, elsewhere.
 
@@ -27,17 +29,21 @@ class LastRun:
     done_at: datetime | None
 
 
-def queue_conninfo(url: str) -> str:
-    """Return what procrastinate connects with: the till's database and role, and the schema of its own tables."""
-    return conninfo(url, "till_service", search_path=SCHEMA)
+def queue_arguments(url: str) -> dict[str, Any]:
+    """Return how procrastinate connects: to the till's database, as its role, with the schema of its own tables."""
+    return pool_arguments(url, schema=SCHEMA)
 
 
 @contextmanager
 def claimed(conn: Conn, job: str) -> Iterator[bool]:
     """Claim a job for as long as this connection lives; False: somebody else is at it.
 
-    It saves work and no more: the jobs are right without it. Whoever dies, however he dies, claims nothing any more.
+    It saves work and no more: the jobs are right without it, and behind a pooler that keeps no sessions there is none.
+    Whoever dies, however he dies, claims nothing any more.
     """
+    if not has_session(conn):
+        yield True
+        return
     row = conn.execute("SELECT pg_try_advisory_lock(%s, hashtext(%s))", [_CLAIMS, job]).fetchone()
     conn.commit()  # No transaction stays open meanwhile: it would keep VACUUM waiting.
     if row != (True,):

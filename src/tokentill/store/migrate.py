@@ -56,23 +56,27 @@ def migrate(
     Raises: LegacyTables when the database has token tables of another system (touches nothing), SchemaNewer,
     SchemaChanged, DatabaseUnavailable when somebody holds the lock for too long.
     """
-    with connect(url, role=None, autocommit=True) as conn:
-        conn.execute(fixed(f"SET lock_timeout = '{lock_timeout_seconds}s'"))
+    # The lock is a transaction's, on a connection of its own: behind a pooler a session's lock would be nobody's.
+    with connect(url, role=None) as guard, connect(url, role=None, autocommit=True) as conn:
+        guard.execute(fixed(f"SET LOCAL lock_timeout = '{lock_timeout_seconds}s'"))
+        guard.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
         try:
-            conn.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+            guard.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         except psycopg.errors.LockNotAvailable:
             detail = (
                 f"Another `till migrate` has held the lock for {lock_timeout_seconds} s; try again when it is done."
             )
             raise DatabaseUnavailable(detail) from None
         try:
-            return _migrate(conn, on_step)
+            return _migrate(conn, on_step, lock_timeout_seconds)
         except psycopg.errors.LockNotAvailable as error:
             detail = f"A table is locked by somebody else for more than {lock_timeout_seconds} s: {error}"
             raise DatabaseUnavailable(detail) from None
+        finally:
+            guard.rollback()
 
 
-def _migrate(conn: Conn, on_step: Callable[[str], None]) -> list[str]:
+def _migrate(conn: Conn, on_step: Callable[[str], None], lock_timeout_seconds: int) -> list[str]:
     applied = _applied(conn)
     if applied is None:
         _refuse_legacy(conn)
@@ -82,6 +86,7 @@ def _migrate(conn: Conn, on_step: Callable[[str], None]) -> list[str]:
     names = []
     for migration in pending:
         with conn.transaction():
+            conn.execute(fixed(f"SET LOCAL lock_timeout = '{lock_timeout_seconds}s'"))
             conn.execute("SET LOCAL ROLE till_owner")
             conn.execute(fixed(migration.sql))
             conn.execute(

@@ -13,7 +13,7 @@ from procrastinate.jobs import Status
 from tokentill.errors import BadSetting
 from tokentill.services.context import Context
 from tokentill.services.jobs.working import JOBS, Job, run
-from tokentill.store.jobs import queue_conninfo
+from tokentill.store.jobs import queue_arguments
 
 QUEUE = "till"
 
@@ -22,13 +22,14 @@ SCHEMA_KNOWN = "03.04.00_50_post_add_retry_failed_job_procedure.sql"
 
 # Seconds.
 HEARTBEAT = 10.0
+POLLING = 1.0
 STALLED = 60.0  # A worker that has not been heard of for so long is dead.
 
 
 def make(context: Context, url: str) -> App:
     """Return procrastinate's app for the jobs of this till, not opened yet. Raises: BadSetting."""
     require_known_schema()
-    connector = PsycopgConnector(conninfo=queue_conninfo(url), min_size=1, max_size=2, name="till-worker")
+    connector = PsycopgConnector(**queue_arguments(url), min_size=1, max_size=2, name="till-worker")
     app = App(connector=connector)
     for job in JOBS:
         task = app.task(name=_name(job), queue=QUEUE, queueing_lock=_name(job))(_task(context, job))
@@ -67,8 +68,10 @@ async def put_all(app: App) -> None:
 
 async def work(app: App) -> None:
     """Take jobs from the queue until cancelled; the job that is running then is finished first."""
+    # It looks by itself, and is not notified: behind a pooler that keeps no sessions nobody would be.
     await app.run_worker_async(
         queues=[QUEUE], name="till", concurrency=1, install_signal_handlers=False, delete_jobs="always",
+        listen_notify=False, fetch_job_polling_interval=POLLING,
         update_heartbeat_interval=HEARTBEAT, stalled_worker_timeout=STALLED,
     )  # fmt: skip
 

@@ -71,6 +71,10 @@ DAMAGE = {
         "UPDATE token_usage SET lot_moves = ARRAY[1, -400000]",
         {"row", "lot"},
     ),
+    "a cycle was measured over a change of clocks": (
+        "UPDATE token_drips SET billing_period_end = billing_period_end + interval '1 hour'",
+        {"clock"},
+    ),
     "usage of somebody without an account": (
         "UPDATE token_usage SET user_id = gen_random_uuid()",
         {"orphan", "end", "lot"},

@@ -14,7 +14,7 @@ asks, the answers are the same.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise, takewhile
 from typing import Literal
 
@@ -69,7 +69,7 @@ class PaidPeriod:
         """Return a cycle of it: 28 days, or all of it if it holds only one."""
         if self.cycles_count == 1:
             return Cycle(self.first_cycle, self.starts_at, self.ends_at)
-        starts_at = self.starts_at + CYCLE * (number - self.first_cycle)
+        starts_at = self.starts_at.astimezone(UTC) + CYCLE * (number - self.first_cycle)
         return Cycle(number, starts_at, starts_at + CYCLE)
 
     def cents_of(self, number: int) -> int:

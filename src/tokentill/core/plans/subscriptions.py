@@ -5,7 +5,7 @@ The lot of drip n dies at the start of cycle n + 1 + `rollover_cycles`.
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID
 
@@ -55,7 +55,8 @@ class Cycle:
 
 def cycle_at(subscription: Subscription, number: int, length: timedelta = CYCLE) -> Cycle:
     """Return cycle `number`."""
-    starts_at = subscription.anchor + length * (number - subscription.anchor_cycle)
+    # In UTC: in a zone whose clocks change, 28 days later is an hour more or less.
+    starts_at = subscription.anchor.astimezone(UTC) + length * (number - subscription.anchor_cycle)
     return Cycle(number, starts_at, starts_at + length)
 
 
@@ -69,4 +70,4 @@ def cycle_of(subscription: Subscription, period_start: datetime, length: timedel
 
 def lot_expires_at(cycle: Cycle, plan: Plan) -> datetime:
     """Return when the tokens of this cycle die: its end, and as many cycles later as the plan rolls over."""
-    return cycle.ends_at + CYCLE * plan.rollover_cycles if plan.kind == "drip" else cycle.ends_at
+    return cycle.ends_at.astimezone(UTC) + CYCLE * plan.rollover_cycles if plan.kind == "drip" else cycle.ends_at
