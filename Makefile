@@ -13,7 +13,7 @@ LOCKED := install --no-deps --require-hashes --only-binary :all: --requirement
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test debian check lint types format coverage story bench schema lock clean
+.PHONY: help setup demo test debian check lint types format coverage story bench schema lock docs clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,13 +67,19 @@ lock: $(READY)  ## Write requirements.lock anew; make lock ARGS=--upgrade takes 
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(PIP) install uv
 	@index="$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)}"; \
 	if [ -n "$$index" ]; then export UV_DEFAULT_INDEX="$$index"; fi; \
-	UV_SYSTEM_CERTS=true $(BIN)/python -m uv pip compile pyproject.toml --extra embedded --extra dev \
-		--universal --python-version 3.11 --generate-hashes \
-		--no-build --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-		--quiet --output-file requirements.lock $(ARGS)
+	compile="$(BIN)/python -m uv pip compile pyproject.toml --extra embedded --extra dev --extra docs --universal \
+		--python-version 3.11 --no-build --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet"; \
+	export UV_SYSTEM_CERTS=true; \
+	$$compile --generate-hashes --output-file requirements.lock $(ARGS) \
+	&& pylock="$$(mktemp -d)/pylock.toml" \
+	&& $$compile --constraint requirements.lock --format pylock.toml --output-file "$$pylock" \
+	&& $(BIN)/python -m tests.setup.lock_table "$$pylock" && rm -r "$$(dirname "$$pylock")"
+
+docs: $(READY)  ## Build the pages and the Python reference into the site that `till serve` has under /docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:  ## Remove .venv/ and every cache
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage build dist src/tokentill/site
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp comes last, so that a set-up that was cut short is done again. Debian and Ubuntu pack ensurepip apart
@@ -94,7 +100,9 @@ $(READY): pyproject.toml requirements.lock
 		&& "$(PYTHON)" -m venv --clear .venv; } \
 	|| { echo "$(PYTHON) cannot make a virtual environment. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@echo "Installing the $$(grep -c '^[a-z].*==' requirements.lock) packages that requirements.lock names (a minute, less from pip's cache) ..." >&2
+	@date +%s > .venv/.began
 	@$(PIP) $(LOCKED) requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@$(PIP) check
+	@echo "Installed in $$(($$(date +%s) - $$(cat .venv/.began))) s." >&2
 	@touch $@

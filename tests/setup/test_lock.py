@@ -22,7 +22,7 @@ from packaging.utils import canonicalize_name
 REPOSITORY = Path(__file__).parents[2]
 LOCK = REPOSITORY / "requirements.lock"
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
-EXTRAS = ("embedded", "dev")  # What `make lock` locks.
+EXTRAS = ("embedded", "dev", "docs")  # What `make lock` locks.
 # The command that sets up, as the Makefile has it.
 LOCKED = re.findall(r"^LOCKED := (.+)$", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE)[0].split()
 OLD = ["install", "--require-hashes", "--requirement"]  # What it was, and failed with as soon as a package was newer.

@@ -39,6 +39,11 @@ def show_opening(to: Console, first_day: datetime, now: datetime, members: Seque
     to.print(Text(f"{'':<53}{'the till answers':<24}{'tokens':>11}{'balance':>11}", style="dim"))
 
 
+def show_step(to: Console, what: str, *, seconds: float) -> None:
+    """Print what has taken its time."""
+    to.print(f"{what}: {seconds:.1f} s", style="dim", highlight=False)
+
+
 def show_line(to: Console, line: Line, first_day: datetime) -> None:
     """Print one act: when, who, what happens, what the till answered, and what that did to the balance."""
     act = line.act

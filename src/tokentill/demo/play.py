@@ -26,8 +26,11 @@ def main(*, as_json: bool = False, keep_serving: bool | None = None) -> int:
     console = pages.console(is_quiet=as_json)
     first_day = _midnight(utc_now()) - timedelta(days=DAYS)
     with stage(STORY[0], first_day) as at:
+        pages.show_step(console, "database and server", seconds=time.monotonic() - began)
         try:
+            began_playing = time.monotonic()
             played = _play(at, first_day, console)
+            pages.show_step(console, f"{DAYS} days played", seconds=time.monotonic() - began_playing)
         except Surprise as surprise:
             sys.stderr.write(f"The demo went wrong. {surprise}\n")
             return 1

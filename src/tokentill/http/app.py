@@ -1,6 +1,7 @@
 """The app: one ASGI application, to serve or to mount into another."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from tokentill import __version__
 from tokentill.errors import TillError
-from tokentill.http import problems
+from tokentill.http import problems, site
 from tokentill.http.auth import AdminKey
 from tokentill.http.bodies import BatchBody, BatchView, CloudEventBody
 from tokentill.http.envelope import Envelope
@@ -67,13 +68,15 @@ def create_app(
     webhook_secrets: tuple[str, ...],
     body_seconds: float = BODY_SECONDS,
     jobs: Callable[[], WorkerState] | None = None,
+    docs: Path = site.BUILT,
 ) -> TillApp:
     """Return the JSON API over `till`, which stays the caller's to close.
 
     Without an `admin_key` only the webhook and health are answered; without `webhook_secrets` the webhook is off. A
-    body may take `body_seconds` to arrive. `jobs` says how the worker in this process fares, where there is one.
+    body may take `body_seconds` to arrive. `jobs` says how the worker in this process fares, where there is one. The
+    folder `docs` has the site for /docs, if it has been built.
     """
-    # No interactive docs: those pages load their scripts from elsewhere. /openapi.json says it all.
+    # /docs is our own site. FastAPI's interactive pages load their scripts from elsewhere; /openapi.json says it all.
     app = TillApp(title="tokentill", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     new_id = Uuid7s()
     app.state.till = till
@@ -90,6 +93,7 @@ def create_app(
         app.include_router(part.router)
     for path in door.IN_FULL:  # For the other methods (405); a POST has been answered at the door.
         app.router.routes.append(Route(path, app, methods=["POST"], include_in_schema=False))
+    app.router.routes.extend(site.routes(docs))
     app.add_exception_handler(TillError, problems.handle_till_error)
     app.add_exception_handler(HTTPException, problems.handle_http_exception)
     app.add_exception_handler(RequestValidationError, problems.handle_validation_error)
