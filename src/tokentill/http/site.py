@@ -19,8 +19,8 @@ BUILT = Path(__file__).parents[1] / "site"
 _HEADERS = {
     "Cache-Control": "no-cache",  # A browser asks whether the page is still the same: by its ETag, answered with 304.
     "Content-Security-Policy": "default-src 'none'; script-src 'self' 'unsafe-inline';"
-    " style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self'; worker-src 'self'; form-action 'self';"
-    " base-uri 'self'; frame-ancestors 'none'",
+    " style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; connect-src 'self';"
+    " worker-src 'self'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
