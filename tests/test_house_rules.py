@@ -68,6 +68,7 @@ EDGES_MAY_IMPORT_FROM_STORE = {
 }
 
 FILES_MAY_IMPORT = {
+    ("cli/about.py", "tokentill.store"): "asks which PostgreSQL there is; no till is open",
     ("cli/doctor.py", "tokentill.store"): "examines databases on which no till would open; it only reads",
     (
         "till/base.py",

@@ -35,7 +35,7 @@ def test_actions_are_shown_set_and_switched_off(till: Run, tmp_path: Path) -> No
     off = till("actions", "deactivate", "chat_conversation", "--json").json
     assert [(change["field"], change["after"]) for change in off["changes"]] == [("is_active", False)]
     assert "is switched off" in till("spend", "ann", "1", "chat_conversation").err
-    assert " off " in till("actions", "list").out
+    assert " off\n" in till("actions", "list").out
     till("actions", "set", "chat_conversation", "--active")
     assert till("spend", "ann", "1", "chat_conversation").status == 0
 

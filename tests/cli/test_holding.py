@@ -30,13 +30,13 @@ def test_each_command_answers_in_json(till: Run) -> None:
     renewed = till("renew", "ann", placed["id"], "--ttl", 86400, "--json").json
     listed = till("holds", "ann", "--json").json
     captured = till("capture", "ann", placed["id"], "--input-tokens", 30, "--output-tokens", 12, "--json").json
-    voided = till("void", "ann", other["hold_id"], "--json").json
+    voided = till("void", "ann", other["id"], "--json").json
 
     assert (placed["user_id"], placed["state"], placed["tokens"], placed["replayed"]) == ("ann", "placed", 400, False)
     assert renewed["expires_at"] > placed["expires_at"]
     assert (listed["user_id"], listed["held"]) == ("ann", 500)
     assert [each["id"] for each in listed["holds"]] == [placed["id"], other["id"]]
-    assert (captured["tokens"], captured["balance_after"]) == (-42, 958)
+    assert (captured["tokens_used"], captured["balance_after"], captured["hold_id"]) == (42, 958, placed["id"])
     assert (voided["state"], voided["id"]) == ("voided", other["id"])
 
 

@@ -28,16 +28,31 @@ def folder(tmp_path: Path) -> Path:
 def test_what_failed_is_seen_linked_and_granted(till: Run, folder: Path) -> None:
     assert till("stripe", "replay", folder).status == 1
 
-    [failed] = till("stripe", "list", "--state", "failed", "--json").json
+    [failed] = till("stripe", "list", "--state", "failed", "--json").json["events"]
     assert (failed["event_id"], failed["customer_id"], failed["attempts"]) == ("evt_2", "cus_2", 1)
     assert failed["next_attempt_at"] is not None
     assert till("stripe", "retry", "--failed").status == 1
     linked = till("stripe", "link", "cus_2", "ann", "--by", "root")
 
-    assert (linked.status, linked.out.split()[:2]) == (0, ["handled", "evt_2"])
+    assert linked.status == 0
+    assert linked.out.splitlines()[0] == "cus_2 is ann from now on; 1 event had waited for that:"
+    assert linked.out.splitlines()[1].split()[:2] == ["handled", "evt_2"]
+    again = till("stripe", "link", "cus_2", "ann")
+    assert again.out == "cus_2 is ann from now on; no event had waited for that.\n"
+    assert till("stripe", "link", "cus_2", "ann", "--json").json == {
+        "customer_id": "cus_2", "user_id": "ann", "events": []
+    }  # fmt: skip
     assert till("balance", "ann", "--json").json["balance"] == 4_000_000
     assert till("stripe", "retry", "--failed").out == "No event was waiting.\n"
-    assert till("stripe", "retry", "evt_1", "--json").json[0]["state"] == "handled"
+    assert till("stripe", "retry", "evt_1", "--json").json["events"][0]["state"] == "handled"
+
+
+@pytest.mark.parametrize("named", ["ann", "pi_3Abc", "cus_", "cus_2 ", "CUS_2", "cus_é"])
+def test_who_is_no_customer_is_not_linked(till: Run, named: str) -> None:
+    ran = till("stripe", "link", named, "ann")
+
+    assert (ran.status, ran.out) == (2, "")
+    assert ran.err.startswith("till: CUSTOMER is the id of a customer in Stripe, like cus_9s6XKzkNRiz8i3, not ")
 
 
 def test_the_list_is_narrowed_and_shown(till: Run, folder: Path) -> None:
@@ -45,11 +60,15 @@ def test_the_list_is_narrowed_and_shown(till: Run, folder: Path) -> None:
 
     assert "evt_1" in (shown := till("stripe", "list").out) and "evt_2" in shown
     for options in (("--user", "ann"), ("--state", "handled"), ("--since", "2026-01-01", "--state", "handled")):
-        assert [event["event_id"] for event in till("stripe", "list", *options, "--json").json] == ["evt_1"], options
-    assert [event["event_id"] for event in till("stripe", "list", "--customer", "cus_2", "--json").json] == ["evt_2"]
-    assert till("stripe", "list", "--type", "invoice.paid", "--json").json == []
-    assert till("stripe", "list", "--since", "2999-01-01", "--json").json == []
-    assert len(till("stripe", "list", "--limit", 1, "--json").json) == 1
+        assert [event["event_id"] for event in till("stripe", "list", *options, "--json").json["events"]] == [
+            "evt_1"
+        ], options
+    assert [event["event_id"] for event in till("stripe", "list", "--customer", "cus_2", "--json").json["events"]] == [
+        "evt_2"
+    ]
+    assert till("stripe", "list", "--type", "invoice.paid", "--json").json == {"events": []}
+    assert till("stripe", "list", "--since", "2999-01-01", "--json").json["events"] == []
+    assert len(till("stripe", "list", "--limit", 1, "--json").json["events"]) == 1
     assert till("stripe", "list", "--state", "lost").status == 2
 
 
@@ -77,12 +96,12 @@ def test_an_event_that_is_given_up_is_kept_with_its_reason_and_nobody_is_reminde
     (tmp_path / "one.json").write_text(json.dumps(stranger), encoding="utf-8")
     assert till("stripe", "replay", tmp_path).status == 1
 
-    [told] = till("stripe", "ignore", "evt_9", "--reason", "the old shop", "--by", "zoe", "--json").json
+    [told] = till("stripe", "ignore", "evt_9", "--reason", "the old shop", "--by", "zoe", "--json").json["events"]
 
     assert (told["state"], told["detail"]) == ("ignored", "given up by zoe: the old shop")
-    assert till("stripe", "retry", "--failed", "--json").json == []
+    assert till("stripe", "retry", "--failed", "--json").json["events"] == []
     assert till("stripe", "ignore", "evt_none", "--reason", "x").status == 1
-    assert till("stripe", "retry", "evt_9", "--json").json[0]["state"] == "failed", "it can be taken up again"
+    assert till("stripe", "retry", "evt_9", "--json").json["events"][0]["state"] == "failed", "it can be taken up again"
 
 
 def test_the_mode_keeps_events_apart_when_they_are_replayed(
@@ -122,12 +141,15 @@ def test_findings_are_listed_and_closed(till: Run, database: str) -> None:
         )  # fmt: skip
         event = opened.receive_stripe_event({"id": "evt_f", "type": "moon.risen"})
         sell_packs(opened, event, User.of("ann"), sale)
-    [finding] = till("findings", "--json").json
+    [finding] = till("findings", "--json").json["findings"]
     assert (finding["user_id"], finding["subject"]) == ("ann", "cs_1")
     assert "payment_amount" in till("findings").out and "findings" in till("doctor").out
 
     assert till("findings", "close", finding["id"], "--by", "root").out == "closed by root: payment_amount of cs_1\n"
 
-    assert till("findings", "--json").json == []
-    assert [each["closed_by"] for each in till("findings", "--all", "--limit", 5, "--json").json] == ["root"]
+    assert till("findings", "--json").json == {"findings": []}
+    assert till("findings").out == "There are no open findings; --all shows closed ones, too.\n"
+    assert [each["closed_by"] for each in till("findings", "--all", "--limit", 5, "--json").json["findings"]] == [
+        "root"
+    ]
     assert till("findings", "close", "x").status == 2

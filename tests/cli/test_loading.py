@@ -12,7 +12,18 @@ SLOW = ("stripe", "procrastinate", "fastapi", "uvicorn", "genai_prices", "httpx2
 
 
 @pytest.mark.parametrize(
-    "args", [("--help",), ("balance", "ann"), ("stripe", "list"), ("reconcile",), ("prices", "list")]
+    "args",
+    [
+        ("--help",),
+        ("balance", "ann"),
+        ("stripe", "list"),
+        ("reconcile",),
+        ("prices", "list"),
+        ("version", "--json"),
+        ("balance", "ann", "--json"),
+        ("findings", "--json"),
+        ("prices", "list", "--json"),
+    ],
 )
 def test_no_command_loads_a_library_that_it_does_not_use(till: Run, database: str, args: tuple[str, ...]) -> None:
     till("grant", "ann", 10)

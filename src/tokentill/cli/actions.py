@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tokentill.cli import show
-from tokentill.cli.given import By, actor, moment_of
+from tokentill.cli.given import By, actor, moment_of, number_of, tokens_of
 from tokentill.cli.show import AsJson
 from tokentill.core.prices.action_edits import SYSTEM_PROMPT_BYTES_MAX, as_json, plain
 from tokentill.core.prices.actions import AiAction
@@ -27,7 +27,8 @@ def list_actions(json: AsJson = False) -> None:
         return
     columns = {"action": "left", "model": "left", "charge": "left", "": "left"}
     rows = [[each.key, each.model or "-", _charge(each), "" if each.is_active else "off"] for each in found]
-    show.table("AI actions", columns, rows)
+    empty = "There is no AI action: `till actions set KEY` makes one."
+    show.table("AI actions", columns, rows, empty=empty)
 
 
 def show_action(
@@ -53,7 +54,9 @@ def set_action(
     model: Annotated[str | None, typer.Option("--model", help="The model that serves it.")] = None,
     provider: Annotated[str | None, typer.Option("--provider", help="Who serves the model.")] = None,
     temperature: Annotated[float | None, typer.Option("--temperature", help="From 0 to 2.")] = None,
-    max_tokens: Annotated[int | None, typer.Option("--max-tokens", help="Of the answer, as the model counts.")] = None,
+    max_tokens: Annotated[
+        str | None, typer.Option("--max-tokens", metavar="TOKENS", help="Of the answer, as the model counts.")
+    ] = None,
     system_prompt: Annotated[str | None, typer.Option("--system-prompt", help="What the model is told first.")] = None,
     system_prompt_file: Annotated[
         Path | None, typer.Option("--system-prompt-file", help="The same from a file, in UTF-8.")
@@ -61,7 +64,9 @@ def set_action(
     charge: Annotated[
         Literal["metered", "fixed", "cost_plus"] | None, typer.Option("--charge", help="How its users pay.")
     ] = None,
-    fixed_tokens: Annotated[int | None, typer.Option("--fixed-tokens", help="Of fixed: what each call takes.")] = None,
+    fixed_tokens: Annotated[
+        str | None, typer.Option("--fixed-tokens", metavar="TOKENS", help="Of fixed: what each call takes.")
+    ] = None,
     multiplier: Annotated[str | None, typer.Option("--multiplier", help="Of metered: on the tokens counted.")] = None,
     model_multiplier: Annotated[
         list[str] | None,
@@ -87,10 +92,13 @@ def set_action(
     if system_prompt is not None and system_prompt_file is not None:
         raise InvalidRequest("Give --system-prompt or --system-prompt-file, not both.", field="system_prompt")
     given: dict[str, Any] = {
-        "model": model, "provider": provider, "temperature": temperature, "max_tokens": max_tokens,
+        "model": model, "provider": provider, "temperature": temperature,
+        "max_tokens": None if max_tokens is None else tokens_of(max_tokens, "--max-tokens"),
         "system_prompt": _read(system_prompt_file) if system_prompt_file else system_prompt, "charge": charge,
-        "fixed_tokens": fixed_tokens, "multiplier": multiplier, "markup": markup,
-        "cents_per_million_tokens": cents_per_million_tokens, "is_active": True if active else None,
+        "fixed_tokens": None if fixed_tokens is None else tokens_of(fixed_tokens, "--fixed-tokens"),
+        "multiplier": number_of(multiplier, "--multiplier"), "markup": number_of(markup, "--markup"),
+        "cents_per_million_tokens": number_of(cents_per_million_tokens, "--cents-per-million-tokens"),
+        "is_active": True if active else None,
     }  # fmt: skip
     fields = dict.fromkeys(empty or ()) | {name: value for name, value in given.items() if value is not None}
     with Till.connect() as till:
@@ -120,7 +128,7 @@ def _with(before: AiAction | None, given: Sequence[str]) -> dict[str, object]:
         if not is_pair or not model:
             raise InvalidRequest(f"--model-multiplier takes MODEL=X, like gpt-5=2.5; {each[:60]!r} is not so.")
         if number:
-            found[model] = number
+            found[model] = number_of(number, "--model-multiplier")
         else:
             found.pop(model, None)
     return found
@@ -146,7 +154,7 @@ def _answer(edit: ActionEdit, is_dry_run: bool, json: bool) -> None:
     if edit.changes:
         columns = {"field": "left", "before": "left", "after": "left"}
         rows = [[each.field, _value(each.before), _value(each.after)] for each in edit.changes]
-        show.table(f"Changes of {edit.action.key}", columns, rows)
+        show.table(f"Changes of {edit.action.key}", columns, rows, empty="")
     if not edit.changes:
         show.line(f"The action says so already (revision {edit.action.revision}).")
     elif is_dry_run:

@@ -1,20 +1,23 @@
 """The app: all commands together, and what an error looks like on a terminal.
 
 Exit status: 0 done, 1 it could not be done or something was found, 2 the command cannot be meant so, 130 interrupted.
+`--json` may stand anywhere on the line: `run` takes it out, and every command's own option hears of it (`show.AsJson`).
 """
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.exceptions import Abort, TyperException
 
-from tokentill import __version__
 from tokentill.cli import (
+    about,
     actions,
     bench,
     catalog,
+    complaining,
     doctor,
     findings,
     holding,
@@ -27,17 +30,18 @@ from tokentill.cli import (
     repricing,
     selling,
     serving,
-    show,
     stripe,
     subscribing,
 )
+from tokentill.cli.examples import FIRST_STEPS, epilog_of
+from tokentill.cli.show import AsJson, Wanted
 from tokentill.errors import InvalidRequest, MalformedBody, TillError
 
 app = typer.Typer(
     name="till",
     help="The till of an AI app: grants, drips, spends and explains prepaid tokens.",
+    epilog=FIRST_STEPS,
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_show_locals=False,  # They hold keys; typer's older versions show them.
     context_settings={"help_option_names": ["--help", "-h"]},
@@ -63,103 +67,101 @@ bench_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-for command in (
-    serving.demo, serving.serve, jobs.worker, serving.migrate, moving.grant, moving.deduct, moving.spend, moving.drip,
-    holding.hold, holding.renew, holding.capture, holding.void, looking.balance, looking.history, holding.holds,
-    proving.reconcile, repricing.reprice, doctor.doctor,
-):  # fmt: skip
-    app.command()(command)
-for word, about_stripe in (
-    ("list", stripe.list_events), ("show", stripe.show_event), ("retry", stripe.retry), ("ignore", stripe.ignore),
-    ("link", stripe.link),
-    ("replay", stripe.replay), ("payment", refunding.payment), ("preview-refund", refunding.preview_refund),
-    ("checkout", selling.checkout), ("portal", selling.portal), ("sync-catalog", selling.sync_catalog),
-):  # fmt: skip
-    stripe_app.command(word)(about_stripe)
-app.add_typer(stripe_app, name="stripe")
-catalog_app.command("show")(catalog.catalog_show)
-catalog_app.command("load")(catalog.catalog_load)
-app.add_typer(catalog_app, name="catalog")
-for word, about_actions in (
-    ("list", actions.list_actions), ("show", actions.show_action), ("set", actions.set_action),
-    ("deactivate", actions.deactivate),
-):  # fmt: skip
-    actions_app.command(word)(about_actions)
-app.add_typer(actions_app, name="actions")
-for word, about_prices in (
-    ("list", prices.list_prices), ("show", prices.show_prices), ("set", prices.set_price),
-    ("withdraw", prices.withdraw), ("add", prices.add), ("update", prices.update), ("check", prices.check),
-    ("cost", prices.cost),
-):  # fmt: skip
-    prices_app.command(word)(about_prices)
-app.add_typer(prices_app, name="prices")
-app.command()(subscribing.preview)
-subscription_app.command("list")(subscribing.listed)
-subscription_app.command("show")(subscribing.show_one)
-for steering in (subscribing.pause, subscribing.resume, subscribing.cancel):
-    subscription_app.command()(steering)
-app.add_typer(subscription_app, name="subscription")
-findings_app.callback()(findings.findings)
-findings_app.command("close")(findings.close)
-app.add_typer(findings_app, name="findings")
-for measuring in (
-    bench.spend,
-    bench.http,
-    bench.webhook,
-    bench.holds,
-    bench.growth,
-    bench.recover,
-    bench.memory,
-    bench.meter,
-):
-    bench_app.command()(measuring)
-app.add_typer(bench_app, name="bench")
+Command = Callable[..., Any]
 
 
-def _say_version(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(f"till {__version__}\n")
-        raise typer.Exit
+def _fill(group: typer.Typer, path: str, commands: Mapping[str, Command]) -> None:
+    for word, command in commands.items():
+        group.command(word, epilog=epilog_of(f"{path} {word}"))(command)
+    if group is not app:
+        app.add_typer(group, name=path.removeprefix("till "))
+
+
+_fill(app, "till", {
+    "demo": serving.demo, "serve": serving.serve, "worker": jobs.worker, "migrate": serving.migrate,
+    "grant": moving.grant, "deduct": moving.deduct, "spend": moving.spend, "drip": moving.drip,
+    "hold": holding.hold, "renew": holding.renew, "capture": holding.capture, "void": holding.void,
+    "balance": looking.balance, "history": looking.history, "holds": holding.holds, "preview": subscribing.preview,
+    "reconcile": proving.reconcile, "reprice": repricing.reprice, "doctor": doctor.doctor,
+    "version": about.version, "help": about.help_,
+})  # fmt: skip
+_fill(stripe_app, "till stripe", {
+    "list": stripe.list_events, "show": stripe.show_event, "retry": stripe.retry, "ignore": stripe.ignore,
+    "link": stripe.link, "replay": stripe.replay, "payment": refunding.payment,
+    "preview-refund": refunding.preview_refund, "checkout": selling.checkout, "portal": selling.portal,
+    "sync-catalog": selling.sync_catalog,
+})  # fmt: skip
+_fill(catalog_app, "till catalog", {"show": catalog.catalog_show, "load": catalog.catalog_load})
+_fill(actions_app, "till actions", {
+    "list": actions.list_actions, "show": actions.show_action, "set": actions.set_action,
+    "deactivate": actions.deactivate,
+})  # fmt: skip
+_fill(prices_app, "till prices", {
+    "list": prices.list_prices, "show": prices.show_prices, "set": prices.set_price, "withdraw": prices.withdraw,
+    "add": prices.add, "update": prices.update, "check": prices.check, "cost": prices.cost,
+})  # fmt: skip
+_fill(subscription_app, "till subscription", {
+    "list": subscribing.listed, "show": subscribing.show_one, "pause": subscribing.pause,
+    "resume": subscribing.resume, "cancel": subscribing.cancel,
+})  # fmt: skip
+findings_app.callback(epilog=epilog_of("till findings"))(findings.findings)
+_fill(findings_app, "till findings", {"close": findings.close})
+_fill(bench_app, "till bench", {
+    "spend": bench.spend, "http": bench.http, "webhook": bench.webhook, "holds": bench.holds,
+    "growth": bench.growth, "recover": bench.recover, "memory": bench.memory, "meter": bench.meter,
+})  # fmt: skip
 
 
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=about.say_version, is_eager=True, help="Say which version this is.")
     ] = False,
+    json: AsJson = False,
 ) -> None:
     pass
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run `till` and exit. A till's error is one line on stderr, never a traceback."""
-    sys.exit(run(args))
+    complaining.prepare_streams()
+    sys.exit(run(complaining.arguments_of(sys.argv[1:] if args is None else args)))
 
 
-def run(args: Sequence[str] | None = None) -> int:
+def run(args: Sequence[str]) -> int:
     """Run `till` and return its exit status."""
+    args, is_json = complaining.without_json(args)
     try:
-        status = app(args=args, prog_name="till", standalone_mode=False)
+        status = app(args=args, prog_name="till", standalone_mode=False, obj=Wanted(is_json=is_json))
+        sys.stdout.flush()
     except TillError as error:
-        _complain(error.detail)
+        complaining.of_till(error, is_json=is_json)
         return 2 if isinstance(error, InvalidRequest | MalformedBody) else 1
     except TyperException as error:
-        message = (
-            error.format_message().rstrip().replace("Value error, ", "")
-        )  # As pydantic begins, which nobody asked.
-        if "\n" in message:  # `till` alone: its help page.
-            sys.stderr.write(f"{message}\n")
-        else:
-            _complain(message)
+        complaining.of_usage(error, is_json=is_json)
         return error.exit_code
     except (KeyboardInterrupt, Abort):
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; the interpreter's last flush must not complain either.
-        sys.stdout = None
+    except BrokenPipeError:  # Whoever read our output has seen enough.
+        complaining.give_up_output()
         return 0
+    except SystemExit as ending:  # What typer makes of the same, inside a command.
+        if not isinstance(ending.__context__, BrokenPipeError):
+            raise
+        complaining.give_up_output()
+        return 0
+    except OSError as error:
+        if not complaining.is_about_output(error):
+            return _stumble(error, is_json=is_json)
+        complaining.give_up_output()
+        complaining.of_output(error, is_json=is_json)
+        return 1
+    except Exception as error:  # noqa: BLE001  # A program that asked for JSON gets some.
+        return _stumble(error, is_json=is_json)
     return status if isinstance(status, int) else 0
 
 
-def _complain(detail: str) -> None:
-    sys.stderr.write(f"till: {show.printable(detail)}\n")
+def _stumble(error: Exception, *, is_json: bool) -> int:
+    traceback.print_exception(error)
+    complaining.of_bug(error, is_json=is_json)
+    return 1

@@ -81,7 +81,10 @@ def _read(file: Path) -> dict[str, object]:
 def _show(revision: int, found: Catalog) -> None:
     columns = {"key": "left", "name": "left", "kind": "left", "price": "right", "tokens": "right",
                "rollover": "left", "Stripe price": "left", "": "left"}  # fmt: skip
-    show.table(f"Catalog, revision {revision}", columns, [_row(offer) for offer in found.offers()])
+    offers = list(found.offers())
+    show.table(f"Catalog, revision {revision}", columns, [_row(offer) for offer in offers], empty="")
+    if not any(offer.is_active for offer in offers):
+        show.line("Nothing is on sale: `till catalog load FILE` brings a price list.")
     show.line(f"A trial gives {show.tokens(found.trial_tokens)} tokens for {found.trial_days} days.")
 
 
@@ -100,7 +103,7 @@ def _show_changes(changes: Sequence[Change]) -> None:
     if changes:
         columns = {"what": "left", "field": "left", "before": "left", "after": "left"}
         rows = [[each.what, each.field, _value(each.before), _value(each.after)] for each in changes]
-        show.table("Changes", columns, rows)
+        show.table("Changes", columns, rows, empty="")
 
 
 def _value(value: object) -> str:

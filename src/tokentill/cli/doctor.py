@@ -48,7 +48,7 @@ def doctor(json: AsJson = False) -> None:
         show.as_json({"is_well": is_well, "checks": checks})
     else:
         columns = {"": "left", "what": "left", "found": "left", "what to do": "left"}
-        show.table("till doctor", columns, [_row(check) for check in checks])
+        show.table("till doctor", columns, [_row(check) for check in checks], empty="")
     if not is_well:
         raise typer.Exit(1)
 

@@ -25,11 +25,12 @@ def findings(
     with Till.connect() as till:
         found = till.findings(include_closed=everything, limit=limit)
     if json:
-        show.as_json([_told(each) for each in found])
+        show.as_json({"findings": [_told(each) for each in found]})
         return
     columns = {"since": "left", "id": "left", "kind": "left", "subject": "left", "user": "left", "expected": "left",
                "found": "left", "closed": "left"}  # fmt: skip
-    show.table("Findings", columns, [_row(each) for each in found])
+    empty = "There are no findings." if everything else "There are no open findings; --all shows closed ones, too."
+    show.table("Findings", columns, [_row(each) for each in found], empty=empty)
 
 
 def close(
@@ -49,9 +50,9 @@ def close(
 
 
 def _told(finding: OpenFinding) -> dict[str, object]:
-    fields: dict[str, object] = show.plain(finding)
-    del fields["external_id"]
-    return fields | {"user_id": finding.user_name}
+    from tokentill.http.routes.inbox_bodies import FindingView
+
+    return show.view(FindingView.of(finding))
 
 
 def _row(finding: OpenFinding) -> list[object]:

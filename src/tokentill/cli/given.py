@@ -11,12 +11,23 @@ from tokentill.core import checks
 from tokentill.errors import InvalidAmount, InvalidText, InvalidTime
 
 
-def tokens_of(text: str) -> int:
+def tokens_of(text: str, name: str = "TOKENS") -> int:
     """Return a number of tokens; 1,000,000 and 1_000_000 are 1000000. Raises: InvalidAmount."""
-    digits = text.replace(",", "").replace("_", "")
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 30):
-        raise InvalidAmount(f"TOKENS must be a whole number like 1000 or 1,000, not {text[:60]!r}.", field="tokens")
+    digits = checks.ungrouped(text) or ""
+    if not (digits.isdigit() and len(digits) <= 30):
+        field = "tokens" if name == "TOKENS" else name
+        raise InvalidAmount(f"{name} must be a whole number like 1000 or 1,000, not {text[:60]!r}.", field=field)
     return checks.whole(int(digits), minimum=0)
+
+
+def number_of(text: str | None, name: str) -> str | None:
+    """Return an exact number without the separators of its thousands, or None. Raises: InvalidAmount."""
+    if text is None or ("," not in text and "_" not in text):
+        return text  # Whether it is a number, and one in range, is said by whoever it is for.
+    number = checks.ungrouped(text)
+    if number is None:
+        raise InvalidAmount(f"{name} must be a number like 1.50 or 1,000, not {text[:60]!r}.", field=name)
+    return number
 
 
 def moment_of(text: str | None, name: str) -> datetime | None:
@@ -36,9 +47,12 @@ def moment_of(text: str | None, name: str) -> datetime | None:
 
 def cents_of(text: str) -> int:
     """Return an amount of money in whole minor units. Raises: InvalidAmount."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 30):
-        raise InvalidAmount(f"An amount is a whole number of cents: 2500 is $25.00; {text[:60]!r} is not one.")
-    return int(text)
+    digits = checks.ungrouped(text) or ""
+    if not (digits.isdigit() and len(digits) <= 30):
+        raise InvalidAmount(
+            f"An amount is a whole number of cents: 2500 is $25.00; {text[:60]!r} is not one.", field="amount_cents"
+        )
+    return int(digits)
 
 
 def object_of(text: str | None, name: str) -> dict[str, Any] | None:

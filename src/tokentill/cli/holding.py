@@ -1,14 +1,17 @@
 """Commands about holds: hold, renew, capture, void, holds."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from tokentill.cli import show
 from tokentill.cli.given import KeyOption, TokensArg, UserArg, tokens_of
-from tokentill.cli.moving import ActionArg, InputTokens, Model, OnInsufficient, OutputTokens, answer
+from tokentill.cli.moving import ActionArg, InputTokens, Model, OnInsufficient, OutputTokens, answer, counts
 from tokentill.cli.show import AsJson
 from tokentill.core.ledger.holds import TTL_DEFAULT, HoldReceipt
+from tokentill.core.users import User
+from tokentill.store.journal import Receipt
 from tokentill.till import Till
 
 HoldArg = Annotated[str, typer.Argument(metavar="HOLD", help="The hold, by the id that `till hold` answered.")]
@@ -58,10 +61,10 @@ def capture(
     count = None if tokens is None else tokens_of(tokens)
     with Till.connect() as till:
         receipt = till.capture(
-            user, hold, count, model_used=model, input_tokens=input_tokens, output_tokens=output_tokens,
+            user, hold, count, model_used=model, **counts(input_tokens, output_tokens),
             on_insufficient=on_insufficient, idempotency_key=key,
         )  # fmt: skip
-    answer(receipt, user, "Captured", json)
+    answer(receipt, user, "Captured", json, partial(_as_capture, hold))
 
 
 def void(user: UserArg, hold: HoldArg, json: AsJson = False) -> None:
@@ -80,34 +83,33 @@ def holds(
     with Till.connect() as till:
         report, found = till.balance(user), till.holds(user, include_closed=all_of_them)
     if json:
-        show.as_json({"user_id": report.name, "held": report.held, "holds": [_plain(each) for each in found]})
+        from tokentill.http.bodies import HoldsView
+
+        show.as_json({**show.view(HoldsView.of(found, user)), "held": report.held})
         return
-    columns = {
-        "hold": "left",
-        "state": "left",
-        "tokens": "right",
-        "action": "left",
-        "placed": "left",
-        "expires": "left",
-    }
-    show.table(report.name, columns, [_row(each) for each in found])
+    columns = {"hold": "left", "state": "left", "tokens": "right", "action": "left", "placed": "left",
+               "expires": "left"}  # fmt: skip
+    word = "has no holds" if all_of_them else "has no open holds"
+    first = f"{report.name} {word}: `till hold USER TOKENS ACTION` places one."
+    show.table(report.name, columns, [_row(each) for each in found], empty=first)
     show.line(f"Held: {show.tokens(report.held)} tokens; available: {show.tokens(report.available)}.")
 
 
 def _answer(hold: HoldReceipt, json: bool) -> None:
     if json:
-        show.as_json(_plain(hold))
+        from tokentill.http.bodies import HoldView
+
+        show.as_json({**show.view(HoldView.of(hold)), "replayed": hold.is_replay})
         return
     shown = f"{hold.name}: {show.tokens(hold.tokens)} tokens {hold.state}"
     until = f" until {show.moment(hold.expires_at)}" if hold.state == "placed" else ""
     show.line(f"{shown}{until}{'; nothing was written now' if hold.is_replay else ''}. {hold.id}")
 
 
-def _plain(hold: HoldReceipt) -> dict[str, object]:
-    fields = show.plain(hold)
-    is_replay = fields.pop("is_replay")
-    fields.pop("external_id")
-    return {**fields, "id": hold.id, "user_id": hold.name, "replayed": is_replay}
+def _as_capture(hold_id: str, receipt: Receipt, user: str) -> dict[str, object]:
+    from tokentill.http.bodies import CaptureView
+
+    return {**show.view(CaptureView.of(receipt, hold_id)), "user_id": User.of(user).name}
 
 
 def _row(hold: HoldReceipt) -> list[object]:

@@ -52,7 +52,8 @@ def _once(till: Till, *, json: bool) -> None:
         show.as_json({"jobs": [{"job": ran.job, "counts": ran.counts, "error": ran.error} for ran in runs]})
     else:
         columns = {"job": "left", "done": "left"}
-        show.table("till worker --once", columns, [[ran.job, _told(ran)] for ran in runs])
+        rows = [[ran.job, _told(ran)] for ran in runs]
+        show.table("till worker --once", columns, rows, empty="There is no job.")
     if any(ran.error for ran in runs):
         raise typer.Exit(1)
 

@@ -18,12 +18,14 @@ def balance(user: UserArg, json: AsJson = False) -> None:
     with Till.connect() as till:
         report, lots = till.balance(user), till.lots(user)
     if json:
-        show.as_json({**show.plain(report), "user_id": report.name, "lots": show.plain(lots)})
+        from tokentill.http.bodies import BalanceView, LotsView
+
+        show.as_json({**show.view(BalanceView.of(report)), **show.view(LotsView.of(lots, user))})
         return
     show.facts(report.name, _facts(report))
-    if lots:
-        columns = {"lot": "right", "kind": "left", "remaining": "right", "granted": "right", "expires": "left"}
-        show.table("Lots, first to burn first", columns, [_lot(lot) for lot in lots])
+    columns = {"lot": "right", "kind": "left", "remaining": "right", "granted": "right", "expires": "left"}
+    empty = "No lot has tokens left: `till grant USER TOKENS`, a purchase or a drip opens one."
+    show.table("Lots, first to burn first", columns, [_lot(lot) for lot in lots], empty=empty)
 
 
 def _facts(report: BalanceReport) -> dict[str, object]:
@@ -58,10 +60,14 @@ def history(
         entries = till.history(user, limit=limit, before_seq=before)
     name = User.of(user).name
     if json:
-        show.as_json({"user_id": name, "entries": entries})
+        from tokentill.http.bodies import HistoryView
+
+        shown = show.view(HistoryView.of(entries, user, next_cursor=None))
+        show.as_json({"user_id": name, "entries": shown["entries"]})
         return
     columns = {"row": "right", "when": "left", "what": "left", "tokens": "right", "balance": "right", "why": "left"}
-    show.table(name, columns, [_entry(entry) for entry in entries])
+    empty = f"No rows of {name} come before that." if before else f"{name} has no rows yet."
+    show.table(name, columns, [_entry(entry) for entry in entries], empty=empty)
     if entries and entries[-1].seq > 1:
         show.line(f"{show.counted(entries[-1].seq - 1, 'earlier row')}: --before {entries[-1].seq}")
 

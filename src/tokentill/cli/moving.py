@@ -1,11 +1,23 @@
 """Commands that move tokens: grant, deduct, spend, drip."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import typer
 
 from tokentill.cli import show
-from tokentill.cli.given import By, KeyOption, Reason, TokensArg, UserArg, actor, moment_of, object_of, tokens_of
+from tokentill.cli.given import (
+    By,
+    KeyOption,
+    Reason,
+    TokensArg,
+    UserArg,
+    actor,
+    moment_of,
+    number_of,
+    object_of,
+    tokens_of,
+)
 from tokentill.cli.show import AsJson
 from tokentill.errors import InvalidRequest
 from tokentill.store.journal import Receipt
@@ -15,8 +27,12 @@ ActionArg = Annotated[
     str, typer.Argument(metavar="ACTION", help="What for: the AI action, like chat_conversation.")
 ]  # fmt: skip
 Model = Annotated[str | None, typer.Option("--model", help="The model that served it.")]
-InputTokens = Annotated[int | None, typer.Option("--input-tokens", help="What the model read.")]
-OutputTokens = Annotated[int | None, typer.Option("--output-tokens", help="What the model wrote.")]
+InputTokens = Annotated[
+    str | None, typer.Option("--input-tokens", metavar="TOKENS", help="What the model read.")
+]  # fmt: skip
+OutputTokens = Annotated[
+    str | None, typer.Option("--output-tokens", metavar="TOKENS", help="What the model wrote.")
+]  # fmt: skip
 OnInsufficient = Annotated[
     Literal["refuse", "record"],
     typer.Option("--on-insufficient", help="record: it has happened already, so write it even into debt."),
@@ -91,13 +107,14 @@ def spend(
     count = None if tokens == "-" else tokens_of(tokens)
     with Till.connect() as till:
         receipt = till.spend(
-            user, count, action, model_used=model, input_tokens=input_tokens, output_tokens=output_tokens,
-            pools=object_of(pools, "--pools"), cost_estimate=cost, success=error is None, error_message=error,
-            estimated=estimated, provider=provider, service_tier=service_tier, provider_request_id=request_id,
+            user, count, action, model_used=model, **counts(input_tokens, output_tokens),
+            pools=object_of(pools, "--pools"), cost_estimate=number_of(cost, "--cost"),
+            success=error is None, error_message=error, estimated=estimated, provider=provider,
+            service_tier=service_tier, provider_request_id=request_id,
             occurred_at=moment_of(occurred_at, "--occurred-at"), metadata=object_of(metadata, "--metadata"),
             on_insufficient=on_insufficient, idempotency_key=key,
         )  # fmt: skip
-    answer(receipt, user, "Spent", json)
+    answer(receipt, user, "Spent", json, as_usage)
 
 
 def drip(
@@ -149,9 +166,33 @@ def _drip_due(json: bool) -> None:
         raise typer.Exit(1)
 
 
-def answer(receipt: Receipt, user: str, did: str, json: bool) -> None:
+def counts(input_tokens: str | None, output_tokens: str | None) -> dict[str, int | None]:
+    """Return what a model read and wrote, by the names that the till knows them by. Raises: InvalidAmount."""
+    return {
+        "input_tokens": None if input_tokens is None else tokens_of(input_tokens, "--input-tokens"),
+        "output_tokens": None if output_tokens is None else tokens_of(output_tokens, "--output-tokens"),
+    }
+
+
+def as_receipt(receipt: Receipt, user: str) -> dict[str, object]:
+    from tokentill.http.bodies import ReceiptView
+
+    return show.view(ReceiptView.of(receipt, user))
+
+
+def as_usage(receipt: Receipt, user: str) -> dict[str, object]:
+    from tokentill.http.bodies import UsageView
+
+    return show.view(UsageView.of(receipt, user))
+
+
+Shown = Callable[[Receipt, str], dict[str, object]]
+
+
+def answer(receipt: Receipt, user: str, did: str, json: bool, shown: Shown = as_receipt) -> None:
+    """Say what was done. As JSON: what the API answers, and whether it was done before."""
     if json:
-        show.as_json(show.receipt(receipt, user))
+        show.as_json({**shown(receipt, user), "replayed": receipt.is_replay})
         return
     before, after = show.tokens(receipt.balance_before), show.tokens(receipt.balance_after)
     when = f" on {show.moment(receipt.created_at)}; nothing was written now" if receipt.is_replay else ""

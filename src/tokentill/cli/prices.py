@@ -1,7 +1,6 @@
 """Commands about the price book: what calls cost us. Prices are in cents per million: 250 is $2.50."""
 
 import json as jsons
-import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any
@@ -9,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from tokentill.cli import show
-from tokentill.cli.given import By, actor, moment_of
+from tokentill.cli.given import By, actor, moment_of, number_of
 from tokentill.cli.show import AsJson
+from tokentill.core import checks
 from tokentill.core.prices.book import PRICED_POOLS, BookPrice, PriceBook
 from tokentill.core.prices.changes import Differences, PriceChange, rate_text
 from tokentill.core.prices.names import Found
@@ -23,8 +23,6 @@ Provider = Annotated[str | None, typer.Option("--provider", help="Who serves it.
 Seller = Annotated[str, typer.Option("--provider", help="Who serves it.")]
 Tier = Annotated[str | None, typer.Option("--tier", help="batch, flex, priority, …; the usual one unless given.")]
 At = Annotated[str | None, typer.Option("--at", help="A date or time. [default: now]")]
-
-_GROUPED = re.compile(r"\d{1,3}(,\d{3})+(\.\d+)?")  # 1,000 is a thousand; 2,50 is no number rather than 250.
 
 CHANGES_SHOWN = 40
 MAIN_POOLS = ("input_uncached", "cache_read", "output_text")
@@ -45,7 +43,9 @@ def list_prices(
         if seller in (None, row.provider) and (model is None or model.lower() in row.model.lower())
     ]
     if json:
-        listed = [{"model": row, "price": price} for row, price in found]
+        from tokentill.http.routes.price_bodies import ModelView
+
+        listed = [{**show.view(ModelView.of(row)), "price": _plain(price)} for row, price in found]
         show.as_json({"revision": book.revision, "models": listed})
         return
     columns = {"provider": "left", "model": "left", "input": "right", "cache read": "right", "output": "right",
@@ -57,8 +57,10 @@ def list_prices(
         others = [f"{pool} {rate_text(rate) or '-'}" for pool, rate in rates.items() if pool not in MAIN_POOLS]
         source = ("" if price is None else price.source) + ("" if row.is_active else ", retired")
         rows.append([row.provider, row.model, *main, ", ".join(others), source])
-    show.table(f"Prices, revision {book.revision}: cents per million", columns, rows)
-    show.line(f"{show.counted(len(rows), 'model')}.")
+    empty = "No model is like that: `till prices list` has them all, and `till prices add` adds your own."
+    show.table(f"Prices, revision {book.revision}: cents per million", columns, rows, empty=empty)
+    if rows:
+        show.line(f"{show.counted(len(rows), 'model')}.")
 
 
 def show_prices(model: ModelArg, provider: Provider = None, at: At = None, json: AsJson = False) -> None:
@@ -72,7 +74,12 @@ def show_prices(model: ModelArg, provider: Provider = None, at: At = None, json:
     in_force = [book.in_force(row.provider, row.model, tier, at=moment) for tier in (None, *tiers)]
     rows = book.prices_of(row.provider, row.model)
     if json:
-        show.as_json({"served_by": found.provider, "model": row, "in_force": in_force, "prices": rows})
+        from tokentill.http.routes.price_bodies import ModelView
+
+        show.as_json(
+            {"served_by": found.provider, "model": show.view(ModelView.of(row)),
+             "in_force": [_plain(each) for each in in_force], "prices": [_plain(each) for each in rows]}
+        )  # fmt: skip
         return
     known = {
         "served by": found.provider, "list of": row.provider if found.is_borrowed else None,
@@ -113,7 +120,7 @@ def set_price(
         "cache_write_1h": cache_write_1h, "reasoning": reasoning,
     }  # fmt: skip
     given = [*((name, cents) for name, cents in named.items() if cents is not None), *_pools_given(pool or [])]
-    prices = {name: cents.replace(",", "") if _GROUPED.fullmatch(cents) else cents for name, cents in given}
+    prices = {name: number_of(cents, f"The price of {name} in cents per million") for name, cents in given}
     if len(prices) < len(given):
         raise InvalidAmount("A pool has one price; one of them is given twice.")
     with Till.connect() as till:
@@ -143,7 +150,9 @@ def add(
     with Till.connect() as till:
         row = till.put_model(provider, model, aliases=alias, is_active=not retired, created_by=actor(by))
     if json:
-        show.as_json(row)
+        from tokentill.http.routes.price_bodies import ModelView
+
+        show.as_json(show.view(ModelView.of(row)))
         return
     called = f", also called {', '.join(row.aliases)}" if row.aliases else ""
     show.line(f"{row.provider} {row.model}{called}{'' if row.is_active else ', retired'} (revision {row.revision}).")
@@ -173,10 +182,10 @@ def update(
             "is_dry_run": dry_run, "revision": revision, "genai_prices": found.version, "added": found.added,
             "removed": found.removed, "changed": found.changed, "rows": len(found.models) + len(found.prices),
         })  # fmt: skip
-    elif dry_run:
-        show.line("Nothing was changed: this was a dry run.")
     elif found.is_nothing:
         show.line(f"The book says so already (revision {revision}).")
+    elif dry_run:
+        show.line("Nothing was changed: this was a dry run.")
     else:
         show.line(f"The price book is at revision {revision} now.")
 
@@ -202,7 +211,7 @@ def check(
                 [each.provider or "?", each.model, each.service_tier, show.tokens(each.calls),
                  show.moment(each.last_at), each.reason or "has a price now: till reprice"]
                 for each in found.unpriced
-            ])  # fmt: skip
+            ], empty="")  # fmt: skip
         if found.aged:
             _show_rows(f"Prices in use that are older than {older_than} days", [each.price for each in found.aged])
         if found.hiding:
@@ -253,7 +262,7 @@ def _pools_given(given: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _percent(text: str) -> Decimal:
     try:
-        found = Decimal(text.removesuffix("%"))
+        found = checks.decimal_of(number_of(text.removesuffix("%").rstrip(), "--max-change") or "")
     except InvalidOperation:
         found = Decimal(-1)
     if not (found.is_finite() and found >= 0):
@@ -272,21 +281,29 @@ def _used(text: str) -> Pools:
 
 def _show_row(row: BookPrice, *, json: bool) -> None:
     if json:
-        show.as_json(row)
+        show.as_json(_plain(row))
     else:
         _show_rows(f"{row.provider} {row.model}, revision {row.revision}", [row])
+
+
+def _plain(row: BookPrice | None) -> dict[str, object] | None:
+    """Return a price as the API does."""
+    from tokentill.http.routes.price_bodies import PriceView
+
+    return None if row is None else show.view(PriceView.of(row))
 
 
 def _show_rows(title: str, rows: Sequence[BookPrice]) -> None:
     columns = {"price": "right", "model": "left", "tier": "left", "from": "left", "hours (UTC)": "left",
                "cents per million": "left", "source": "left", "by": "left", "note": "left"}  # fmt: skip
+    empty = "No price is in force: `till prices set MODEL --provider PROVIDER --input CENTS` gives it one."
     show.table(title, columns, [
         [row.price_id, f"{row.provider} {row.model}", row.service_tier or "usual",
          show.moment(row.effective_from, otherwise="ever"),
          "" if row.daily_from is None else f"{row.daily_from:%H:%M}-{row.daily_until:%H:%M}", _rates(row), row.source,
          row.created_by, row.note]
         for row in rows
-    ])  # fmt: skip
+    ], empty=empty)  # fmt: skip
 
 
 def _rates(row: BookPrice) -> str:
@@ -306,7 +323,7 @@ def _show_differences(found: Differences, percent: Decimal) -> None:
              show.moment(each.effective_from, otherwise="ever"), each.pool, each.before or "-", each.after or "-",
              "" if each.percent is None else f"{each.percent:+} %", _remarks(each, percent)]
             for each in largest[:CHANGES_SHOWN]
-        ])  # fmt: skip
+        ], empty="")  # fmt: skip
         if len(largest) > CHANGES_SHOWN:
             show.line(f"... and {len(largest) - CHANGES_SHOWN:,} more: --json has them all.")
     for word, models in (("New", found.added), ("No more in genai-prices, kept here", found.removed)):

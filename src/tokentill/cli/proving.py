@@ -72,7 +72,7 @@ def _show(proof: Proof) -> None:
         return
     columns = {"law": "right", "check": "left", "user": "left", "row": "right", "expected": "left", "found": "left"}
     shown = proof.findings[:SHOWN_MAX]
-    show.table("Findings", columns, [_finding(finding) for finding in shown])
+    show.table("Findings", columns, [_finding(finding) for finding in shown], empty="")
     show.line(f"{_how_many(len(proof.findings))} in {looked_at}.")
     for meaning in sorted({f"{finding.check}: {finding.meaning}" for finding in proof.findings}):
         show.line(meaning)
@@ -153,7 +153,7 @@ def _show_comparison(comparison: Comparison) -> None:
         return
     columns = {"check": "left", "subject": "left", "user": "left", "Stripe": "left", "the books": "left"}
     shown = comparison.findings[:SHOWN_MAX]
-    show.table("Stripe and the books", columns, [_difference(finding) for finding in shown])
+    show.table("Stripe and the books", columns, [_difference(finding) for finding in shown], empty="")
     show.line(f"{_how_many(len(comparison.findings))} in {compared}{beside}.")
     for meaning in sorted({f"{finding.check}: {finding.meaning}" for finding in comparison.findings}):
         show.line(meaning)

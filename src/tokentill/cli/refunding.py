@@ -29,7 +29,8 @@ def payment(payment: PaymentArg, json: AsJson = False) -> None:
         [lot.lot, lot.kind, *map(show.tokens, (lot.granted, lot.taken_tokens, lot.owed_tokens, lot.forgiven_tokens))]
         for lot in report.lots
     ]
-    show.table("What it bought, and what was taken back", columns, rows)
+    empty = "It bought no tokens."
+    show.table("What it bought, and what was taken back", columns, rows, empty=empty)
 
 
 def _facts(report: PaymentReport) -> dict[str, object]:

@@ -52,7 +52,10 @@ def reprice(
         ]
         for one in report
     ]  # fmt: skip
-    show.table("Repriced (nothing written)" if dry_run else "Repriced", columns, rows)
+    empty = "No call of that time is like that: nothing to correct."
+    show.table("Would be repriced" if dry_run else "Repriced", columns, rows, empty=empty)
+    if dry_run and rows:
+        show.line("Nothing was changed: this was a dry run.")
 
 
 def _dollars(cents: Decimal) -> str:

@@ -73,7 +73,8 @@ def sync_catalog(
         show.as_json({"is_dry_run": dry_run, "revision": revision, "steps": steps})
         return
     columns = {"offer": "left", "what": "left", "": "left", "in Stripe": "left", "catalog": "left"}
-    show.table("till stripe sync-catalog", columns, [_row(step, dry_run) for step in steps])
+    empty = "Nothing is on sale: `till catalog load FILE` brings a price list."
+    show.table("till stripe sync-catalog", columns, [_row(step, dry_run) for step in steps], empty=empty)
     made, noted = sum(step.is_new for step in steps), sum(step.is_change for step in steps)
     would = "would be " if dry_run else ""
     show.line(f"{made:,} {would}made in Stripe, {noted:,} {would}noted in the catalog (revision {revision}).")

@@ -1,6 +1,7 @@
 """Commands about Stripe's events: what came, what became of it, and trying again."""
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,15 @@ from tokentill.cli.show import AsJson
 from tokentill.core.plans.catalog import Catalog
 from tokentill.core.stripe.events import describe, interpret
 from tokentill.core.stripe.payloads import Ignored, Unclear
+from tokentill.core.users import User
 from tokentill.errors import InvalidRequest, MalformedBody
 from tokentill.store.inbox import STATES, InboxEvent
 from tokentill.stripe.replaying import Found, read
 from tokentill.till import Till
 
 Outcome = dict[str, object]
+_CUSTOMER = re.compile(r"g?cus_[A-Za-z0-9_]{1,250}")  # gcus_: who paid as a guest.
+_NOTHING: Mapping[str, object] = {}
 Tell = Callable[[Found], Outcome]
 
 
@@ -110,10 +114,15 @@ def list_events(
             limit=limit,
         )  # fmt: skip
     if json:
-        show.as_json([told(event) for event in events])
+        show.as_json({"events": [told(event) for event in events]})
         return
     columns = {"received": "left", "event": "left", "type": "left", "state": "left", "tries": "right", "detail": "left"}
-    show.table("Stripe inbox", columns, [_row(event) for event in events])
+    is_narrowed = any(each is not None for each in (state, event_type, user, customer, since))
+    empty = (
+        "No event is like that." if is_narrowed
+        else "Stripe has sent nothing yet: its webhook goes to /v1/stripe/webhook of `till serve`."
+    )  # fmt: skip
+    show.table("Stripe inbox", columns, [_row(event) for event in events], empty=empty)
 
 
 def show_event(
@@ -127,10 +136,14 @@ def show_event(
         rows = till.history(name, limit=1, before_seq=seq + 1) if name is not None and seq is not None else []
     row = rows[0] if rows else None
     if json:
-        show.as_json({**told(event), "meaning": meaning, "row": row, "payload": event.payload})
+        from tokentill.http.bodies import HistoryView
+        from tokentill.http.routes.inbox_bodies import detail_of
+
+        entries = HistoryView.of(rows, name, next_cursor=None).entries if name is not None else []
+        show.as_json(show.view(detail_of(event, meaning=meaning, row=entries[0] if entries else None)))
         return
     facts: dict[str, object] = {**told(event), "meaning": meaning}
-    facts |= {name: show.moment(getattr(event, name), otherwise="-") for name in facts if name.endswith("_at")}
+    facts |= {field: show.moment(getattr(event, field), otherwise="-") for field in facts if field.endswith("_at")}
     if row is not None:
         facts["row"] = f"{row.seq}: {row.type}, {show.tokens(row.tokens, is_signed=True)} tokens"
     show.facts(event.event_id, facts)
@@ -177,18 +190,22 @@ def link(
     Replaces who it was before; what was granted stays where it is. Kept in the audit log. Prints a line for each event
     that had failed; exits with 1 when one failed again.
     """
+    if not _CUSTOMER.fullmatch(customer):
+        detail = f"CUSTOMER is the id of a customer in Stripe, like cus_9s6XKzkNRiz8i3, not {customer[:60]!r}."
+        raise InvalidRequest(detail, field="customer_id")
     with Till.connect() as till:
-        _tell(till.link_stripe_customer(customer, user, linked_by=actor(by)), json)
+        events = list(till.link_stripe_customer(customer, user, linked_by=actor(by)))
+    name = User.of(user).name
+    said = f"{customer} is {name} from now on; "
+    said += f"{show.counted(len(events), 'event')} had waited for that:" if events else "no event had waited for that."
+    _tell(events, json, said=said, beside={"customer_id": customer, "user_id": name})
 
 
 def told(event: InboxEvent) -> dict[str, object]:
-    """Return an event for JSON, without its payload."""
-    return {
-        "event_id": event.event_id, "type": event.type, "state": event.state, "attempts": event.attempts,
-        "detail": event.detail, "user_id": event.user_name, "seq": event.seq, "customer_id": event.customer_id,
-        "livemode": event.livemode, "api_version": event.api_version, "occurred_at": event.occurred_at,
-        "received_at": event.received_at, "handled_at": event.handled_at, "next_attempt_at": event.next_attempt_at,
-    }  # fmt: skip
+    """Return an event as the API does, without its payload."""
+    from tokentill.http.routes.inbox_bodies import StripeEventView
+
+    return show.view(StripeEventView.of(event))
 
 
 def _row(event: InboxEvent) -> list[object]:
@@ -197,16 +214,20 @@ def _row(event: InboxEvent) -> list[object]:
     ]  # fmt: skip
 
 
-def _tell(events: Iterable[InboxEvent], json: bool) -> None:
-    """Print what became of events, a line for each as soon as it is known."""
+def _tell(
+    events: Iterable[InboxEvent], json: bool, *, said: str | None = None, beside: Mapping[str, object] = _NOTHING
+) -> None:
+    """Print what became of events, a line for each as soon as it is known, under what is `said` of all."""
     seen: list[InboxEvent] = []
+    if said is not None and not json:
+        show.line(said)
     for event in events:
         seen.append(event)
         if not json:
             show.line(f"{event.state:9}  {event.event_id}  {event.type}  {event.detail or ''}")
     if json:
-        show.as_json([told(event) for event in seen])
-    elif not seen:
+        show.as_json({**beside, "events": [told(event) for event in seen]})
+    elif not seen and said is None:
         show.line("No event was waiting.")
     if any(event.state in ("received", "failed") for event in seen):
         raise typer.Exit(1)

@@ -22,11 +22,14 @@ def listed(user: UserArg, json: AsJson = False) -> None:
         found = till.subscriptions(user)
     name = User.of(user).name
     if json:
-        show.as_json({"user_id": name, "subscriptions": [plain(one) for one in found]})
+        from tokentill.http.bodies import SubscriptionsView
+
+        show.as_json(show.view(SubscriptionsView.of(found, user)))
         return
     columns = {"subscription": "left", "plan": "left", "status": "left", "since": "left", "cycles": "left",
                "given": "right"}  # fmt: skip
-    show.table(name, columns, [_row(one) for one in found])
+    empty = f"{name} has no subscription: one begins with `till drip USER SUBSCRIPTION`, or when Stripe tells of it."
+    show.table(name, columns, [_row(one) for one in found], empty=empty)
 
 
 def show_one(user: UserArg, subscription: SubscriptionArg, json: AsJson = False) -> None:
@@ -76,23 +79,22 @@ def preview(
         coming = till.preview(user, subscription, cycles=cycles)
     name = User.of(user).name
     if json:
-        show.as_json({"user_id": name, "cycles": coming})
+        from tokentill.http.bodies import PreviewView
+
+        show.as_json(show.view(PreviewView.of(coming, user)))
         return
     columns = {"subscription": "left", "cycle": "right", "owed": "left", "tokens": "right", "until": "left",
                "rolls over": "right", "expires": "right", "balance": "right"}  # fmt: skip
-    show.table(name, columns, [_coming(one) for one in coming])
-
-
-def plain(found: Subscription) -> dict[str, object]:
-    """Return a subscription for JSON, without what is only the till's own bookkeeping."""
-    fields: dict[str, object] = show.plain(found)
-    return {name: value for name, value in fields.items() if name not in ("user_id", "external_id", "revision")}
+    empty = f"No cycle of {name} is coming: `till subscription list USER` says how the subscriptions stand."
+    show.table(name, columns, [_coming(one) for one in coming], empty=empty)
 
 
 def _answer(found: Subscription, json: bool) -> None:
     user = User(found.user_id, found.external_id).name
     if json:
-        show.as_json({"user_id": user, **plain(found)})
+        from tokentill.http.bodies import SubscriptionView
+
+        show.as_json({"user_id": user, **show.view(SubscriptionView.of(found))})
         return
     rows: dict[str, object] = {
         "plan": found.plan_key,

@@ -20,6 +20,25 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 METADATA_DEPTH_MAX = 50  # Deeper, and some reader of a history page gives up.
 
 
+_SIGN_AND_WHOLE = r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,3}(?:_[0-9]{3})+|[0-9]+)"
+_NUMBER = re.compile(rf"{_SIGN_AND_WHOLE}(?:\.[0-9]+)?|[+-]?\.[0-9]+")
+
+
+def ungrouped(text: str) -> str | None:
+    """Return a decimal number's text without the separators of its thousands; None: it is no such number.
+
+    1,000 and 1_000 are a thousand. 1,00 is no number: it might be meant as 1.00 or as 100.
+    """
+    return text.replace(",", "").replace("_", "") if _NUMBER.fullmatch(text) else None
+
+
+def decimal_of(text: str) -> Decimal:
+    """Return a number as a program writes it: no separators. Raises: InvalidOperation."""
+    if "_" in text:  # Which Decimal would skip: 1_00 is a slip rather than a hundred.
+        raise InvalidOperation
+    return Decimal(text)
+
+
 def whole(value: object, name: str = "tokens", *, minimum: int = 1, maximum: int = TOKENS_MAX) -> int:
     """Return a whole number from `minimum` to `maximum`. Raises: InvalidAmount."""
     if type(value) is int and minimum <= value <= maximum:
@@ -128,7 +147,7 @@ def cost_or_none(value: object, name: str = "cost_estimate") -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         raise InvalidAmount(f"{name} must be a number of cents, not {_shown(value)}.", field=name)
     try:
-        cost = value if type(value) is Decimal else Decimal(value if isinstance(value, int) else str(value))
+        cost = Decimal(value) if isinstance(value, int | Decimal) else decimal_of(str(value))
     except InvalidOperation:
         raise InvalidAmount(f"{name} must be a number of cents, not {_shown(value)}.", field=name) from None
     if not cost.is_finite() or not _NOTHING <= cost <= _COST_MAX:

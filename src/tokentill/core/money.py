@@ -1,7 +1,9 @@
 """Money as people read and write it, and as Stripe and the till count it: whole minor units of a currency."""
 
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
+
+from tokentill.core.checks import ungrouped
 
 # Stripe counts these in whole units: https://docs.stripe.com/currencies#zero-decimal
 ZERO_DECIMAL = re.compile("bif|clp|djf|gnf|jpy|kmf|krw|mga|pyg|rwf|ugx|vnd|vuv|xaf|xof|xpf")
@@ -24,9 +26,12 @@ def money(cents: int, currency: str) -> str:
 
 
 def minor_units(text: str, currency: str) -> int | None:
-    """Return a decimal amount ("1,234.50") in minor units; None: it is no amount, or finer than the currency."""
-    try:
-        amount = Decimal(text.strip().replace(",", "")) * 10 ** digits_of(currency)
-    except InvalidOperation:
+    """Return a decimal amount ("1,234.50") in minor units; None: it is no amount, or finer than the currency.
+
+    "1,50" is none: its comma separates no thousands.
+    """
+    number = ungrouped(text.strip())
+    if number is None:
         return None
-    return int(amount) if amount.is_finite() and amount == amount.to_integral_value() else None
+    amount = Decimal(number) * 10 ** digits_of(currency)
+    return int(amount) if amount == amount.to_integral_value() else None

@@ -88,7 +88,7 @@ def factor(value: object, name: str, *, is_positive: bool = False, maximum: Deci
         raise InvalidAmount(f"{said}, not {str(value)[:60]!r}.", field=name)
     text = str(value)
     try:
-        number = Decimal(text) if len(text) <= 60 else Decimal("NaN")
+        number = checks.decimal_of(text) if len(text) <= 60 else Decimal("NaN")
     except InvalidOperation:
         number = Decimal("NaN")
     if not number.is_finite() or not 0 <= number <= maximum or (is_positive and number == 0):

@@ -22,6 +22,7 @@ from datetime import UTC, datetime, time
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from functools import lru_cache
 
+from tokentill.core import checks
 from tokentill.core.prices.names import BookModel, Names
 from tokentill.core.usage.pools import POOLS, Pools
 from tokentill.core.values import Value, astuple
@@ -138,7 +139,7 @@ def _cents(raw: object, pool: str) -> str:
     if isinstance(raw, bool) or not isinstance(raw, str | int | Decimal):
         raise InvalidAmount(detail, field=pool)
     try:
-        cents = Decimal(raw)
+        cents = checks.decimal_of(raw) if isinstance(raw, str) else Decimal(raw)
     except (InvalidOperation, ValueError):
         raise InvalidAmount(detail, field=pool) from None
     exponent = cents.as_tuple().exponent
