@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -455,7 +456,7 @@ def test_a_hold_lives_from_a_second_to_a_day(till: Till, ttl: object) -> None:
 def test_a_capture_is_charged_as_told_or_by_the_actions_rule_or_in_full(till: Till) -> None:
     till.grant_tokens("ann", 10_000)
 
-    def captured(action: str = "chat_conversation", tokens: int | None = None, **details: object) -> int:
+    def captured(action: str = "chat_conversation", tokens: int | None = None, **details: Any) -> int:
         return -till.capture("ann", till.hold("ann", 400, action).hold_id, tokens, **details).tokens
 
     assert captured() == 400

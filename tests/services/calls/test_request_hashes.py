@@ -3,7 +3,7 @@
 The hashes below were written by the version before a call became one value. They are never written anew.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -174,7 +174,7 @@ def asked(till: Till) -> Callable[[str], str]:
 
 
 def test_every_request_has_the_hash_that_it_had(asked: Callable[[str], str]) -> None:
-    requests = {"spend": SPENDS, "capture": CAPTURES, "hold": HOLDS}
+    requests: dict[str, Collection[str]] = {"spend": SPENDS, "capture": CAPTURES, "hold": HOLDS}
     names = [f"{kind}: {name}" for kind, named in requests.items() for name in named]
 
     assert {name: asked(name) for name in names} == HASHES

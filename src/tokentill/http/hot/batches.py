@@ -78,7 +78,7 @@ async def each(events: Sequence[object], read: Callable[[Any], Any]) -> list[Any
 async def carry_out(till: Till, events: Sequence[Any], command_of: CommandOf) -> list[tuple[str, Outcome]]:
     """Ask for what events tell of, all at once. Return the user's name and the outcome of each, in their order.
 
-    An event has an `action_type`, or is an error: its outcome then.
+    An event has a `call`, or is an error: its outcome then.
 
     Raises: nothing; a bug of ours is the outcome of the one event that met it.
     """
@@ -89,18 +89,17 @@ async def carry_out(till: Till, events: Sequence[Any], command_of: CommandOf) ->
             outcomes[number] = "", event
         else:
             asked.append((number, event))
-    if not all(till.asking.knows(event.action_type) for _, event in asked):
+    if any(till.asking.must_read(event.call) for _, event in asked):
         # In the database perhaps, and the loop must not wait for that; once, however many there are.
         await run_in_threadpool(till.asking.learn)
 
-    asking = till.asking.from_memory()
     commands: list[Spend] = []
     places: list[int] = []
     for count, (number, event) in enumerate(asked):
         if count % TURN == TURN - 1:
             await asyncio.sleep(0)
         try:
-            command = command_of(asking, event, number)
+            command = command_of(till.asking, event, number)
         except TillError as error:
             outcomes[number] = "", error
         else:
@@ -121,9 +120,9 @@ def command_of(key: str | None) -> CommandOf:
     keys = None if key is None else EventKeys(key)
 
     def command(asking: Asking, usage: Usage, number: int) -> Spend:
-        return asking.spend(
-            usage.user_id, usage.tokens, usage.action_type, idempotency_key=_key_of(usage, keys, number),
-            **usage.details,
+        return asking.spend_of(
+            usage.user_id, usage.call, on_insufficient=usage.on_insufficient,
+            idempotency_key=_key_of(usage, keys, number), may_ask=False,
         )  # fmt: skip
 
     return command

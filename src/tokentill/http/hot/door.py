@@ -52,8 +52,9 @@ async def _spend(till: Till, asked: Asked, body: bytes) -> Answered | None:
     if usage is None or not till.asking.knows(usage.action_type):
         return None
     # What is known is still known a moment later, but perhaps no longer fresh: this one does not look.
-    asking = till.asking.from_memory()
-    command = asking.spend(usage.user_id, usage.tokens, usage.action_type, idempotency_key=key, **usage.details)
+    command = till.asking.spend_of(
+        usage.user_id, usage.call, on_insufficient=usage.on_insufficient, idempotency_key=key, may_ask=False
+    )
     receipt = await till.submit(command)
     assert receipt is not None, command
     return Answered(201, _encoder.encode(UsageAnswer.of(receipt, command.user.name)), receipt.is_replay)

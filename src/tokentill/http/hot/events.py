@@ -22,7 +22,7 @@ import msgspec
 from pydantic import ValidationError
 
 from tokentill.core.ledger.commands import Spend
-from tokentill.core.usage.telemetry import Call, action_of_type, name_of_event
+from tokentill.core.usage.telemetry import TelemetryCall, action_of_type, name_of_event
 from tokentill.core.values import replace
 from tokentill.errors import BodyTooLarge, InvalidRequest, MalformedBody, TillError
 from tokentill.http.bodies import EVENTS_MAX, CloudEventBody
@@ -178,13 +178,13 @@ async def _take_export(till: Till, sent: Export | OddExport, signal: Signal) -> 
 
 
 def _command_of(now: datetime) -> CommandOf:
-    def command(asking: Asking, call: Call, _: int) -> Spend:
-        facts = call.facts
-        if "occurred_at" in facts and facts["occurred_at"] > now:
+    def command(asking: Asking, told: TelemetryCall, _: int) -> Spend:
+        call = told.call
+        if call.occurred_at is not None and call.occurred_at > now:
             # The exporter's clock is ahead: no reason to lose what has happened, and nobody there to put it right.
-            facts = {**facts, "occurred_at": now}
-        spend = asking.spend(call.user, None, call.action_type, **facts)
-        return replace(spend, key=call.keys[0], aliases=call.keys[1:])
+            call = replace(call, occurred_at=now)
+        spend = asking.spend_of(told.user, call, on_insufficient="record", may_ask=False)
+        return replace(spend, key=told.keys[0], aliases=told.keys[1:])
 
     return command
 

@@ -6,6 +6,7 @@ Each returns None when it is not sure, or when something would have to be read f
 
 import msgspec
 
+from tokentill.core.calls import call_of
 from tokentill.core.keys import KEY_LENGTH_MAX
 from tokentill.core.ledger.holds import address_of
 from tokentill.core.users import User
@@ -30,7 +31,7 @@ async def place(till: Till, asked: Asked, body: bytes) -> Answered | None:
         return None
     if wanted is None or not till.asking.knows(wanted["action_type"]):
         return None
-    hold = await till.submit(till.asking.from_memory().hold(idempotency_key=key, **wanted))
+    hold = await till.submit(till.asking.hold(idempotency_key=key, may_ask=False, **wanted))
     return Answered(201, _encoder.encode(HoldAnswer.of(hold)), hold.is_replay)
 
 
@@ -60,18 +61,17 @@ async def capture(till: Till, asked: Asked, body: bytes) -> Answered | None:
         return None
     if wanted is None:
         return None
-    if sent.action_type is not None and not till.asking.knows(sent.action_type):
+    on_insufficient = wanted.pop("on_insufficient")
+    call = call_of(
+        {name: said for name, said in wanted.items() if name not in ("tokens", "action_type")},
+        tokens=wanted.get("tokens"), action_type=wanted.get("action_type"),
+    )  # fmt: skip
+    if till.asking.must_read(call, is_captured=True):
         return None
-    if not wanted.keys().isdisjoint(("input_tokens", "output_tokens", "pools", "response")):
-        # Charged by the rule of the hold's action, and priced by the model that the hold names: both in the database.
-        if sent.action_type is None and wanted.get("tokens") is None:
-            return None
-        if "model_used" not in wanted and "cost_estimate" not in wanted:
-            return None
-        if not till.asking.is_fresh:
-            return None
     user_id, held = address
-    command = till.asking.from_memory().capture(User(user_id), held, idempotency_key=key, **wanted)
+    command = till.asking.capture_of(
+        User(user_id), held, call, on_insufficient=on_insufficient, idempotency_key=key, may_ask=False
+    )
     receipt = await till.submit(command)
     assert receipt is not None, command
     return Answered(200, _encoder.encode(CaptureAnswer.of(receipt, asked.hold_id)), receipt.is_replay)

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from pydantic import ValidationError
 
-from tokentill.core.ledger.commands import OnInsufficient
+from tokentill.core.calls import Call, OnInsufficient, call_of
 from tokentill.core.ledger.holds import TTL_DEFAULT
 from tokentill.errors import InvalidRequest, MalformedBody, TillError
 from tokentill.http.bodies import UsageBody, UsageEvent
@@ -40,6 +40,16 @@ class Usage(msgspec.Struct, frozen=True):
     action_type: str
     details: dict[str, Any]  # The other keywords of `Asking.spend`, but for the key.
     idempotency_key: str | None = None  # Of an event in a batch.
+
+    @property
+    def on_insufficient(self) -> OnInsufficient:
+        said: OnInsufficient = self.details["on_insufficient"]
+        return said
+
+    @property
+    def call(self) -> Call:
+        details = {name: said for name, said in self.details.items() if name != "on_insufficient"}
+        return call_of(details, tokens=self.tokens, action_type=self.action_type)
 
     @classmethod
     def of(cls, body: UsageBody) -> "Usage":
