@@ -29,10 +29,6 @@ OnInsufficient = Literal["refuse", "record"]
 
 # What the API's document says of a count; the till itself checks it, so that every edge has the same words for it.
 Count = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": checks.TOKENS_MAX})]
-_CENTS = Meta(
-    description="In cents, with fractions.",
-    extra_json_schema={"anyOf": [{"type": "integer"}, {"type": "number"}, {"type": "string"}, {"type": "null"}]},
-)
 
 
 class Call(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +42,7 @@ class Call(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Mapping[str, Count] | None, Meta(description="The exclusive parts of the call's usage, as counts.")
     ] = None
     model_used: str | None = None
-    cost_estimate: Annotated[Decimal | None, _CENTS] = None
+    cost_estimate: Annotated[Decimal | None, Meta(description="In cents, with fractions.")] = None
     success: Annotated[bool, Meta(description="A failed operation is recorded and costs no tokens.")] = True
     error_message: str | None = None
     estimated: Annotated[bool, Meta(description="The usage is a guess: nobody could say it.")] = False

@@ -117,6 +117,10 @@ class TelemetryCall(Value, frozen=True):
     keys: tuple[Key, ...]
     call: Call
 
+    @property
+    def action_type(self) -> str | None:
+        return self.call.action_type
+
 
 def is_call(attributes: Attributes) -> bool:
     """Whether this is a call of a model, and not an agent, a tool or anything else that is traced.
