@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from tokentill.core import checks
 from tokentill.core.calls import CallFields, OnInsufficient
@@ -23,6 +23,20 @@ from tokentill.till.base import Base
 
 if TYPE_CHECKING:
     from tokentill.meter import Meter
+
+
+class MeterOptions(TypedDict, total=False):
+    """The options of `tokentill.meter.Meter`, which says what each does."""
+
+    model: str | None
+    provider: str | None
+    estimate: int
+    max_output: int | None
+    minimum: int | None
+    idempotency_key: str | None
+    metadata: Mapping[str, Any] | None
+    ttl: timedelta
+    raises: bool
 
 
 class Tokens(Base):
@@ -282,15 +296,15 @@ class Tokens(Base):
         """
         return self.asking.tokens_for(action_type, input_tokens, output_tokens, model=model, provider=provider)
 
-    def meter(self, user: Who, action: str, **details: Any) -> "Meter":
+    def meter(self, user: Who, action: str, **options: Unpack[MeterOptions]) -> "Meter":
         """Return a meter for one AI call: `with till.meter("alice", "chat_conversation") as m:`, or `async with`.
 
-        It holds the worst case before the call and captures what `m.record(response)` says afterwards. `details` are
-        those of `tokentill.meter.Meter`: model, estimate, max_output, minimum, idempotency_key, metadata, ttl.
+        It holds the worst case before the call and captures what `m.record(response)` says afterwards. `options` are
+        those of `tokentill.meter.Meter`.
         """
         from tokentill.meter import Meter
 
-        return Meter(self, user.name if isinstance(user, User) else user, action, **details)
+        return Meter(self, user.name if isinstance(user, User) else user, action, **options)
 
     def adjust_tokens(
         self, user: Who, tokens: int, *, reason: str, created_by: str, idempotency_key: str | None = None,
