@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from difflib import get_close_matches
-from functools import partial
 from typing import Annotated, Any, Literal, TypedDict
 
 from tokentill.core import checks
@@ -62,10 +61,6 @@ class Call(Value, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Mapping[str, Any] | None, Meta(description="The provider's own block, where it could not be read.")
     ] = None
 
-    def said(self) -> dict[str, Any]:
-        """Return the fields that say something, by their names: those of a call, whatever a body has beside them."""
-        return {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
-
 
 FIELDS = Call.__struct_fields__
 
@@ -100,12 +95,15 @@ def call_of(said: Mapping[str, Any] | CallFields, *, tokens: int | None, action_
 
     Raises: TypeError for a keyword that is none, InvalidRequest for two models.
     """
-    if not said.keys() <= KEYWORDS:
-        raise _unknown(next(name for name in said if name not in KEYWORDS))
-    fields: dict[str, Any] = dict(said)
-    if "model" in fields:
+    try:
+        return Call(tokens=tokens, action_type=action_type, **said)
+    except TypeError:
+        unknown = next((name for name in said if name not in KEYWORDS), None)
+        if unknown is not None:
+            raise _unknown(unknown) from None
+        fields: dict[str, Any] = dict(said)
         fields["model_used"] = one_model(fields.pop("model"), fields.get("model_used"))
-    return Call(tokens=tokens, action_type=action_type, **fields)
+        return Call(tokens=tokens, action_type=action_type, **fields)
 
 
 def one_model(model: str | None, model_used: str | None) -> str | None:
@@ -126,8 +124,14 @@ def _unknown(name: str) -> TypeError:
 
 # -- Checks ------------------------------------------------------------------------------------------------------------
 
-_name = partial(checks.text_or_none, length_max=PROVIDER_LENGTH_MAX)
-_id = partial(checks.text_or_none, length_max=ID_LENGTH_MAX)
+
+def _name(value: object, name: str) -> str | None:
+    return checks.text_or_none(value, name, length_max=PROVIDER_LENGTH_MAX)
+
+
+def _id(value: object, name: str) -> str | None:
+    return checks.text_or_none(value, name, length_max=ID_LENGTH_MAX)
+
 
 # In this order. Counts are checked before these: how much comes before the rest.
 _CHECKS: tuple[tuple[str, Callable[[Any, str], object]], ...] = (
@@ -141,15 +145,14 @@ _CHECKS: tuple[tuple[str, Callable[[Any, str], object]], ...] = (
     ("service_tier", _name),
     ("usage_note", checks.text_or_none),
 )
-COUNTS = ("tokens", "input_tokens", "output_tokens")
 
 
-def check(said: dict[str, Any]) -> None:
-    """Put the checked values in the place of those that were said, counts apart. Raises: InvalidRequest."""
+def check(call: Call, changes: dict[str, Any]) -> None:
+    """Add what the checks make of a call's fields, counts apart, to the changes to it. Raises: InvalidRequest."""
     for name, checked in _CHECKS:
-        value = said.get(name)
-        if value is not None:
-            said[name] = checked(value, name)
+        value = getattr(call, name)
+        if value is not None and (found := checked(value, name)) is not value:
+            changes[name] = found
 
 
 # -- What a request's hash is made of ----------------------------------------------------------------------------------

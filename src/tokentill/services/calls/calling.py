@@ -6,7 +6,7 @@ and the action's rule says what is charged. The order of checks is fixed: who, h
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Unpack
 from uuid import UUID
 
 from tokentill.core import checks
@@ -27,7 +27,7 @@ from tokentill.core.ledger.holds import TTL_DEFAULT, TTL_MAX, TTL_MIN, HoldRecei
 from tokentill.core.prices.actions import OUTPUT_TOKENS_USUAL, AiAction, is_cost_missing, tokens_to_charge
 from tokentill.core.usage.pools import Pools
 from tokentill.core.users import User
-from tokentill.core.values import replace
+from tokentill.core.values import Value, replace
 from tokentill.errors import (
     HoldNotFound,
     InvalidAmount,
@@ -46,7 +46,7 @@ WhichHold = str | UUID  # A hold's id within its account, or its address (`HoldR
 Ttl = timedelta | int  # A whole number is of seconds.
 
 
-class Asked(NamedTuple):
+class Asked(Value, frozen=True):
     """How a call is asked for: what of it decides how the steps go."""
 
     who: User
@@ -92,7 +92,7 @@ class Calling:
     ) -> Spend:
         """An AI operation, told of by keywords: `spend_of`, whose errors it raises; TypeError for an unknown one."""
         call = call_of(said, tokens=tokens, action_type=action_type)
-        return self.spend_of(user, call, on_insufficient=on_insufficient, idempotency_key=idempotency_key)
+        return self._asked(Asked(User.of(user), None, on_insufficient, idempotency_key, True), call)
 
     def spend_of(
         self,
@@ -171,11 +171,11 @@ class Calling:
 
     def _asked(self, asked: Asked, call: Call) -> Spend:
         """Read, key, price, charge. Every spend comes by here."""
-        said = read_counts(call, is_captured=asked.held is not None)
+        call, changes = read_counts(call, is_captured=asked.held is not None)
         rates = self._rates.followed() if asked.may_ask else self._rates.now
         action, refused = self._action_for(asked, call.action_type, rates)
         _require_known(asked.on_insufficient)
-        call = read_rest(said, self._clock)
+        call = read_rest(call, changes, self._clock)
         key, aliases = self._key_for(asked, action, call)
         call, rule = self._served(asked, action, call)
         call, charge = self._charged(asked, rates, rule, call, refused)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from tokentill.core import calls, checks
 from tokentill.core.calls import Call
 from tokentill.core.usage.pools import POOLS, Pools
-from tokentill.core.values import replace
 from tokentill.errors import InvalidRequest, InvalidTime
 from tokentill.services.calls.costing import read_response
 
@@ -19,33 +20,35 @@ AHEAD_MAX = timedelta(minutes=5)  # Clocks differ by so much.
 _POOL_NAMES = frozenset(POOLS)
 
 
-def read_counts(call: Call, *, is_captured: bool) -> dict[str, Any]:
-    """Return what is said of a call, its counts checked. Raises: InvalidRequest."""
-    said = call.said()
-    if "response" in said:
-        _read_response(said)
-    if "pools" in said:
-        said["pools"] = _counted(said["pools"])
-        has_counts = "input_tokens" in said or "output_tokens" in said
-        if not has_counts and (is_captured or "tokens" not in said):
+def read_counts(call: Call, *, is_captured: bool) -> tuple[Call, dict[str, Any]]:
+    """Return a call with its response read, and the changes that its counts make to it. Raises: InvalidRequest."""
+    if call.response is not None:
+        call = _with_response(call)
+    changes: dict[str, Any] = {}
+    tokens, given, made = call.tokens, call.input_tokens, call.output_tokens
+    if call.pools is not None:
+        changes["pools"] = counted = _counted(call.pools)
+        if given is None and made is None and (is_captured or tokens is None):
             # Seconds, characters and images are no tokens: a call measured in those has no counts, rather than 0.
-            used = Pools(**said["pools"])
-            if used.input_tokens:
-                said["input_tokens"] = used.input_tokens
-            if used.output_tokens:
-                said["output_tokens"] = used.output_tokens
-    for name in calls.COUNTS:
-        if name in said:
-            checks.whole(said[name], name, minimum=0)
-    return said
+            used = Pools(**counted)
+            changes["input_tokens"] = used.input_tokens or None
+            changes["output_tokens"] = used.output_tokens or None
+    if tokens is not None:
+        checks.whole(tokens, "tokens", minimum=0)
+    if given is not None:
+        checks.whole(given, "input_tokens", minimum=0)
+    if made is not None:
+        checks.whole(made, "output_tokens", minimum=0)
+    return call, changes
 
 
-def read_rest(said: dict[str, Any], clock: Callable[[], datetime]) -> Call:
-    """Return the call, the rest of it checked. Raises: InvalidRequest."""
-    calls.check(said)
-    if "occurred_at" in said and said["occurred_at"] > clock() + AHEAD_MAX:
+def read_rest(call: Call, changes: dict[str, Any], clock: Callable[[], datetime]) -> Call:
+    """Return the call with these changes, the rest of it checked. Raises: InvalidRequest."""
+    calls.check(call, changes)
+    read = replace(call, **changes) if changes else call
+    if read.occurred_at is not None and read.occurred_at > clock() + AHEAD_MAX:
         raise InvalidTime("occurred_at lies in the future.", field="occurred_at")
-    return Call(**said)
+    return read
 
 
 def noted(call: Call) -> Call:
@@ -64,19 +67,19 @@ def pools_of(call: Call) -> Pools:
     return Pools(**call.pools) if call.pools else Pools.of_counts(call.input_tokens, call.output_tokens)
 
 
-def _read_response(said: dict[str, Any]) -> None:
-    """Put what a response tells in its place. What the caller says beside it counts more, and counts are not both's."""
-    response = said.pop("response")
-    provider = checks.text_or_none(said.get("provider"), "provider", length_max=calls.PROVIDER_LENGTH_MAX)
-    if not said.keys().isdisjoint(("pools", "input_tokens", "output_tokens")):
+def _with_response(call: Call) -> Call:
+    """Return a call with what its response tells. What the caller says beside it counts more; counts are not both's."""
+    provider = checks.text_or_none(call.provider, "provider", length_max=calls.PROVIDER_LENGTH_MAX)
+    if any(count is not None for count in (call.pools, call.input_tokens, call.output_tokens)):
         raise InvalidRequest("response stands instead of pools, input_tokens and output_tokens.", field="response")
-    told = read_response(response, provider=provider)
-    for name, value in (
-        ("pools", told.pools), ("model_used", told.model), ("service_tier", told.service_tier),
-        ("provider_request_id", told.request_id), ("usage_note", told.note), ("raw_usage", told.raw),
-    ):  # fmt: skip
-        if value is not None and not said.get(name):
-            said[name] = value
+    assert call.response is not None
+    told = read_response(call.response, provider=provider)
+    return replace(
+        call, response=None, pools=told.pools, model_used=call.model_used or told.model,
+        service_tier=call.service_tier or told.service_tier,
+        provider_request_id=call.provider_request_id or told.request_id, usage_note=call.usage_note or told.note,
+        raw_usage=call.raw_usage or told.raw,
+    )  # fmt: skip
 
 
 def _counted(pools: Mapping[str, int]) -> dict[str, int]:
