@@ -289,6 +289,10 @@ def read_request(asked: Asked, body: bytes, reader: Reader[B], *, key: UseOfKey,
 
     Raises: InvalidRequest, with all that is wrong, the header's faults first; MalformedBody.
     """
+    if asked.content_type == b"application/json" and asked.key is not None and 1 <= len(asked.key) <= KEY_LENGTH_MAX:
+        at_once = reader.at_once(body)  # What nearly all are.
+        if at_once is not None:
+            return at_once
     complaints = [] if key == "ignored" else key_complaints(asked.key, is_needed=key == "needed")
     found = default
     if not body:
