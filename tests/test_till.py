@@ -1,8 +1,10 @@
 """The library as its users hold it: the requirements' functions, from threads and from async code."""
 
 import asyncio
+import inspect
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -21,6 +23,8 @@ from tokentill.errors import (
     UnknownPack,
     UnknownPlan,
 )
+from tokentill.meter import Meter
+from tokentill.till.tokens import MeterOptions
 
 
 def test_each_function_of_the_requirements_writes_its_table(till: Till) -> None:
@@ -455,7 +459,7 @@ def test_a_hold_lives_from_a_second_to_a_day(till: Till, ttl: object) -> None:
 def test_a_capture_is_charged_as_told_or_by_the_actions_rule_or_in_full(till: Till) -> None:
     till.grant_tokens("ann", 10_000)
 
-    def captured(action: str = "chat_conversation", tokens: int | None = None, **details: object) -> int:
+    def captured(action: str = "chat_conversation", tokens: int | None = None, **details: Any) -> int:
         return -till.capture("ann", till.hold("ann", 400, action).hold_id, tokens, **details).tokens
 
     assert captured() == 400
@@ -474,3 +478,9 @@ def test_a_capture_is_charged_as_told_or_by_the_actions_rule_or_in_full(till: Ti
         captured(on_insufficient="ignore")
     with pytest.raises(TypeError):
         captured(colour="red")
+
+
+def test_the_tills_options_of_a_meter_are_the_meters() -> None:
+    taken = inspect.signature(Meter).parameters.keys() - {"till", "user", "action"}
+
+    assert MeterOptions.__annotations__.keys() == taken

@@ -7,9 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from tokentill.core.calls import FIELDS, Call
 from tokentill.core.keys import Key
 from tokentill.core.ledger.account import Account
 from tokentill.core.ledger.commands import (
+    Charge,
     Command,
     Deduct,
     Drip,
@@ -92,7 +94,15 @@ def boundary(cycle: int, *, anchor: datetime = NOW) -> datetime:
 
 def spend(tokens: int, **rest: Any) -> Spend:
     """A spend that is refused when there are too few tokens."""
-    return Spend(**{"user": ALICE, "key": fresh_key(), "tokens": tokens, "action_type": "chat_conversation", **rest})
+    return spend_from({"tokens": tokens, "action_type": "chat_conversation", **rest})
+
+
+def spend_from(said: dict[str, Any]) -> Spend:
+    """A spend of these fields, whether they are its own, its call's or its charge's."""
+    said = {"user": ALICE, "key": fresh_key(), **said}
+    call = {name: said.pop(name) for name in FIELDS if name in said and name != "tokens"}
+    charge = {name: said.pop(name) for name in Charge.__struct_fields__ if name in said}
+    return Spend(call=Call(**call), charge=Charge(**charge), **said)
 
 
 def record(tokens: int, **rest: Any) -> Spend:
@@ -112,7 +122,7 @@ def place(tokens: int, *, key: Key | None = None, ttl: timedelta = timedelta(min
 def capture(hold_id: UUID, tokens: int | None = None, **rest: Any) -> Spend:
     """A capture that is recorded even into debt: what the hold was placed for has happened."""
     spent = {"tokens": tokens, "action_type": None, "hold_id": hold_id, "on_insufficient": "record"}
-    return Spend(**{"user": ALICE, "key": fresh_key(), **spent, **rest})
+    return spend_from({**spent, **rest})
 
 
 def renew(hold_id: UUID, *, ttl: timedelta = timedelta(minutes=10)) -> RenewHold:

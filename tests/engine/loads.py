@@ -17,8 +17,9 @@ from typing import Any
 from tests.engine.processes import Reply
 from tests.engine.wrong_tills import WRONG_TILLS, WrongTill
 from tokentill import Till, TillError
+from tokentill.core.calls import Call
 from tokentill.core.keys import Key
-from tokentill.core.ledger.commands import Spend
+from tokentill.core.ledger.commands import Charge, Spend
 from tokentill.core.users import User
 
 
@@ -54,8 +55,8 @@ def ask_till(till: Till, task: Task, number: int) -> Reply:
     key = None if task.key is None else task.key.format(n=number)
     try:
         if task.poison is not None and number == task.count // 2:
-            poisoned: dict[str, Any] = {"action_type": "chat_conversation", "tokens": task.tokens, **task.poison}
-            command = Spend(user=User.of(task.user), key=Key.fresh(till.context.new_id()), **poisoned)
+            call = Call(action_type="chat_conversation", **task.poison)
+            command = Spend(User.of(task.user), Key.fresh(till.context.new_id()), call, Charge(task.tokens))
             receipt = till.submit(command).result()
         else:
             receipt = till.spend(task.user, task.tokens, "chat_conversation", idempotency_key=key)

@@ -15,8 +15,9 @@ import pytest
 
 from tests.conftest import Clock
 from tokentill import AccountNotFound, IdempotencyConflict, InsufficientTokens, InvalidRequest, Till, TillError
+from tokentill.core.calls import Call
 from tokentill.core.keys import Key
-from tokentill.core.ledger.commands import Spend
+from tokentill.core.ledger.commands import Charge, Spend
 from tokentill.core.users import User
 from tokentill.engine import Answer
 from tokentill.store.journal import Receipt
@@ -238,7 +239,8 @@ def test_a_row_that_postgres_cannot_hold_fails_alone_among_1000_good_ones(
 
     def spend(number: int) -> Spend:
         bad: dict[str, Any] = {field: poison} if number == 500 else {}
-        return Spend(user=User.of("alice"), key=Key.fresh(new_id()), tokens=1, action_type="chat_conversation", **bad)
+        call = Call(action_type="chat_conversation", **bad)
+        return Spend(User.of("alice"), Key.fresh(new_id()), call, Charge(1))
 
     answers = [till.submit(spend(number)) for number in range(1001)]
 

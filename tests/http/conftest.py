@@ -1,7 +1,6 @@
 """An app over a till on a fresh database, and a client that carries its admin key."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
@@ -9,7 +8,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tokentill import Till
-from tokentill.http.app import TillApp, create_app
+from tokentill.http.app import create_app
 
 ADMIN_KEY = "an-admin-key-for-tests"
 SECRET = "whsec_for_tests"
@@ -24,16 +23,6 @@ def app(till: Till) -> FastAPI:
 def client(app: FastAPI) -> Iterator[TestClient]:
     with TestClient(app, headers={"Authorization": f"Bearer {ADMIN_KEY}"}) as client:
         yield client
-
-
-def behind_the_door(till: Till) -> TestClient:
-    """A client of the same app without its door: FastAPI's router, dependencies and models, as for all other routes."""
-    app = create_app(till, admin_key=ADMIN_KEY, webhook_secrets=())
-
-    async def answer_rest(scope: Any, receive: Any, send: Any) -> None:
-        await TillApp.answer_rest(app, scope, receive, send)
-
-    return TestClient(answer_rest, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
 
 
 def told(

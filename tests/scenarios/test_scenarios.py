@@ -171,8 +171,11 @@ class Player:
             case ["spend", key, tokens]:
                 return self._told(till.spend(WHO, int(tokens), "chat_conversation", idempotency_key=key))
             case ["track", key, tokens, *failed]:
-                details = {"success": not failed, "idempotency_key": key}
-                return self._told(till.track_token_usage(WHO, "chat_conversation", int(tokens), **details))
+                return self._told(
+                    till.track_token_usage(
+                        WHO, "chat_conversation", int(tokens), success=not failed, idempotency_key=key
+                    )
+                )
             case ["deduct", key, tokens, *forced]:
                 return self._told(
                     till.record_admin_deduction(WHO, int(tokens), force=bool(forced), idempotency_key=key)

@@ -158,5 +158,7 @@ def cost_or_none(value: object, name: str = "cost_estimate") -> Decimal | None:
 def _shown(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**30:
         return "a number of over 30 digits"
-    shown = repr(value)
+    if isinstance(value, Decimal):  # A number as it was written; what is none (NaN) was written as a text.
+        value = value if value.is_finite() else str(value)
+    shown = str(value) if isinstance(value, Decimal) else repr(value)
     return shown if len(shown) <= 60 else f"{shown[:57]}…"

@@ -14,9 +14,9 @@ This is the one thing in the core that is neither the standard library's nor our
 import dataclasses
 from typing import TypeVar
 
-from msgspec import Struct, field, structs
+from msgspec import Meta, Struct, field, structs
 
-__all__ = ["Value", "asdict", "astuple", "field", "replace"]
+__all__ = ["Meta", "Value", "asdict", "astuple", "field", "replace"]
 
 astuple = structs.astuple
 

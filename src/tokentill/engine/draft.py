@@ -47,7 +47,7 @@ class Request(Answer[Any]):
         self.at = at
         self.companions = companions
         # Written with its row, and not when it is answered by an earlier one.
-        self.found = command.found if isinstance(command, Spend) else ()
+        self.found = command.charge.found if isinstance(command, Spend) else ()
         self.user_id: UUID = command.user.user_id
         self.hold_ref: HoldRef | None = None  # The hold that it is about.
         # Under which it happens once: its own key, and other names of the same fact. None of them is a hold's: the
@@ -221,8 +221,8 @@ class Draft:
         answering = rows[-1]
         if isinstance(answering, UsageRow):  # The others are expirations.
             touched.tokens_used += answering.tokens_used
-            if answering.cost_estimate is not None:
-                touched.cost = _EXACT.add(touched.cost, answering.cost_estimate)
+            if (cost := answering.call.cost_estimate) is not None:
+                touched.cost = _EXACT.add(touched.cost, cost)
         self.rows += rows
         self.fates.append(Written(request, answering))
         for ref, key in zip(request.key_refs, request.keys):  # noqa: B905  # built together; strict costs

@@ -1,4 +1,4 @@
-"""What the API takes and answers, as pydantic models. They go no further than the routes.
+"""What the API takes and answers but for the hot routes, as pydantic models. They go no further than the routes.
 
 Strict: a number of tokens is a JSON integer, never "100", 100.0 or true. Whether it is in range is the till's to say
 (`core.checks`), so that every edge refuses it with the same words.
@@ -24,7 +24,6 @@ from pydantic import (
 )
 
 from tokentill.core.checks import TOKENS_MAX
-from tokentill.core.ledger.holds import TTL_DEFAULT, TTL_MAX, HoldReceipt
 from tokentill.core.ledger.lots import Lot
 from tokentill.core.plans.subscriptions import Subscription
 from tokentill.core.users import User
@@ -42,15 +41,8 @@ def _text_of_time(value: object) -> object:
     return value
 
 
-def _number_or_text(value: object) -> object:
-    # Before the union: its own complaint would be three, one for each kind.
-    if isinstance(value, bool) or not isinstance(value, int | float | str | None):
-        raise ValueError("must be a number of cents, or a text with one")
-    return value
-
-
 def _exact(value: object) -> object:
-    # Before the union, as above.
+    # Before the union: its own complaint would be three, one for each kind.
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError("must be a number, or a text with one")
     return value
@@ -68,10 +60,8 @@ def _whole(minimum: int) -> Any:
     return Field(json_schema_extra={"minimum": minimum, "maximum": TOKENS_MAX})
 
 
-Tokens = Annotated[StrictInt, _whole(0)]
 SignedTokens = Annotated[StrictInt, _whole(-TOKENS_MAX)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_text_of_time), AfterValidator(_in_utc)]
-Cents = Annotated[StrictInt | StrictFloat | StrictStr, BeforeValidator(_number_or_text)]
 ExactNumber = Annotated[StrictInt | StrictFloat | StrictStr, BeforeValidator(_exact)]
 UtcMoment = Annotated[datetime, AfterValidator(_in_utc)]
 
@@ -89,96 +79,6 @@ class AdjustBody(Body):
     )
     reason: StrictStr = Field(description="Why: kept in the journal and the audit log.")
     force: StrictBool = Field(False, description="Deduct even what is not there, into debt.")
-
-
-class CallBody(Body):
-    """What is said of an AI call, whether it was held for or not."""
-
-    input_tokens: Tokens | None = None
-    output_tokens: Tokens | None = None
-    pools: dict[str, Tokens] | None = Field(None, description="The exclusive parts of the call's usage, as counts.")
-    model_used: StrictStr | None = Field(None, validation_alias=AliasChoices("model_used", "model"))
-    cost_estimate: Cents | None = Field(None, description="In cents, with fractions.")
-    success: StrictBool = Field(True, description="A failed operation is recorded and costs no tokens.")
-    error_message: StrictStr | None = None
-    estimated: StrictBool = Field(False, description="The usage is a guess: nobody could say it.")
-    metadata: dict[str, Any] | None = None
-    occurred_at: Moment | None = None
-    provider_request_id: StrictStr | None = None
-    provider: StrictStr | None = Field(None, description="Who served the call: openai, anthropic, google, …")
-    service_tier: StrictStr | None = Field(None, description="Where it is not the usual one: batch, flex, priority, …")
-    response: dict[str, Any] | None = Field(
-        None, description="The provider's answer, or what of it is about usage: read here, instead of `pools`."
-    )
-    usage_note: StrictStr | None = Field(None, description="Why the usage is a guess; then somebody is told.")
-    raw_usage: dict[str, Any] | None = Field(None, description="The provider's own block, where it could not be read.")
-
-
-class UsageBody(CallBody):
-    user_id: StrictStr = Field(validation_alias=AliasChoices("user_id", "userId"))
-    action_type: StrictStr
-    tokens: Tokens | None = Field(None, validation_alias=AliasChoices("tokens", "tokens_used"))
-    on_insufficient: Literal["refuse", "record"] = Field(
-        "refuse", description="record: it has happened already, so it is written even into debt."
-    )
-
-
-_TTL_DEFAULT = int(TTL_DEFAULT.total_seconds())
-TtlSeconds = Annotated[
-    StrictInt, Field(json_schema_extra={"minimum": 1, "maximum": int(TTL_MAX.total_seconds())})
-]  # fmt: skip
-
-
-class HoldBody(Body):
-    user_id: StrictStr = Field(validation_alias=AliasChoices("user_id", "userId"))
-    tokens: Annotated[StrictInt, _whole(1)]
-    action_type: StrictStr
-    ttl_seconds: TtlSeconds = Field(_TTL_DEFAULT, description="After so long it frees itself.")
-    model: StrictStr | None = Field(None, validation_alias=AliasChoices("model", "model_used"))
-    provider: StrictStr | None = Field(None, description="Who will serve the call.")
-    metadata: dict[str, Any] | None = None
-
-
-class RenewBody(Body):
-    ttl_seconds: TtlSeconds = Field(_TTL_DEFAULT, description="From now on; never shorter than it would have lived.")
-
-
-class CaptureBody(CallBody):
-    tokens: Tokens | None = Field(
-        None, validation_alias=AliasChoices("tokens", "tokens_used"),
-        description="What the call took. Without it the counts decide, and without counts it is all that was held.",
-    )  # fmt: skip
-    action_type: StrictStr | None = Field(None, description="The hold's, unless given.")
-    on_insufficient: Literal["refuse", "record"] = Field(
-        "record", description="refuse: what exceeds the hold must be there, or nothing is captured."
-    )
-
-
-class UsageEvent(UsageBody):
-    """One of many: what `POST /v1/usage` takes, and its own key."""
-
-    idempotency_key: StrictStr | None = Field(
-        None, description="Names this event; else it is named by the request's Idempotency-Key and its place in it."
-    )
-
-
-EVENTS_MAX = 10_000
-
-
-class BatchBody(Body):
-    events: list[UsageEvent] = Field(min_length=1, max_length=EVENTS_MAX)
-
-
-class CloudEventBody(BaseModel):
-    """A CloudEvent 1.0 as JSON. What it has beside these (extensions, a schema) is left alone."""
-
-    specversion: Literal["1.0"]
-    id: StrictStr = Field(min_length=1, description="Names the event, together with its source.")
-    source: StrictStr = Field(min_length=1)
-    type: StrictStr = Field(min_length=1, description="What comes after its last dot is the action.")
-    subject: StrictStr | None = Field(None, description="The user, unless data names one.")
-    time: StrictStr | None = Field(None, description="When it occurred, unless data says.")
-    data: dict[str, Any] = Field(description="The fields of POST /v1/usage, as far as the event does not say them.")
 
 
 class ReceiptView(BaseModel):
@@ -202,106 +102,6 @@ class ReceiptView(BaseModel):
             tokens=receipt.tokens, balance_before=receipt.balance_before, balance_after=receipt.balance_after,
             effective_at=receipt.effective_at, created_at=receipt.created_at,
         )  # fmt: skip
-
-
-# A view's; the routes leave it out where it is false.
-LATE: Any = Field(False, description="Written long after it occurred: only told where it is true.")
-
-
-class UsageView(BaseModel):
-    """A spend, just written or, on a repeated request, written then."""
-
-    id: str
-    user_id: str
-    seq: int
-    tokens_used: int
-    balance_before: int
-    balance_after: int
-    occurred_at: UtcMoment
-    created_at: UtcMoment
-    late: bool = LATE
-
-    @classmethod
-    def of(cls, receipt: Receipt, user_id: str) -> "UsageView":
-        return cls(
-            id=receipt.id, user_id=User.of(user_id).name, seq=receipt.seq, tokens_used=-receipt.tokens,
-            balance_before=receipt.balance_before, balance_after=receipt.balance_after,
-            occurred_at=receipt.effective_at, created_at=receipt.created_at, late=receipt.is_late,
-        )  # fmt: skip
-
-
-class CaptureView(BaseModel):
-    """The spend that captured a hold, just written or written then."""
-
-    id: str
-    hold_id: str
-    seq: int
-    tokens_used: int
-    balance_before: int
-    balance_after: int
-    occurred_at: UtcMoment
-    created_at: UtcMoment
-    late: bool = LATE
-
-    @classmethod
-    def of(cls, receipt: Receipt, hold_id: str) -> "CaptureView":
-        return cls(
-            id=receipt.id, hold_id=hold_id, seq=receipt.seq, tokens_used=-receipt.tokens,
-            balance_before=receipt.balance_before, balance_after=receipt.balance_after,
-            occurred_at=receipt.effective_at, created_at=receipt.created_at, late=receipt.is_late,
-        )  # fmt: skip
-
-
-class HoldView(BaseModel):
-    """A hold as it stands."""
-
-    id: str
-    user_id: str
-    state: Literal["placed", "captured", "voided", "expired"]
-    tokens: int
-    action_type: str
-    model: str | None
-    provider: str | None = Field(description="Who serves the model.")
-    metadata: dict[str, Any]
-    placed_at: UtcMoment
-    expires_at: UtcMoment = Field(description="Exclusive: from then on it holds nothing.")
-    closed_at: UtcMoment | None
-    captured_seq: int | None = Field(description="Of the journal row that captured it.")
-
-    @classmethod
-    def of(cls, hold: HoldReceipt) -> "HoldView":
-        return cls(
-            id=hold.id, user_id=hold.name, state=hold.state, tokens=hold.tokens, action_type=hold.action_type,
-            model=hold.model, provider=hold.provider, metadata=dict(hold.metadata), placed_at=hold.placed_at,
-            expires_at=hold.expires_at, closed_at=hold.closed_at, captured_seq=hold.captured_seq,
-        )  # fmt: skip
-
-
-class HoldsView(BaseModel):
-    """An account's holds, oldest first."""
-
-    user_id: str
-    holds: list[HoldView]
-
-    @classmethod
-    def of(cls, holds: Sequence[HoldReceipt], user_id: str) -> "HoldsView":
-        return cls(user_id=User.of(user_id).name, holds=[HoldView.of(hold) for hold in holds])
-
-
-class AcceptedView(UsageView):
-    """The answer to one event of a batch that was written, now or on a request before."""
-
-    status: Literal[201]
-
-
-class BatchView(BaseModel):
-    """One answer to each event, in the order of the events."""
-
-    results: list[AcceptedView | dict[str, Any]] = Field(
-        description="What POST /v1/usage would have answered: `status` is 201, or that of the problem beside it."
-    )
-    accepted: int
-    refused: int
 
 
 class BalanceView(BaseModel):

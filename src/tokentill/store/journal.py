@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
+from operator import attrgetter
+from typing import Any
 from uuid import UUID
 
-from msgspec.json import encode as encode_counts
+from msgspec.json import encode as encode_json
 from psycopg.types.json import Jsonb
 
 from tokentill.core.ledger.journal import (
@@ -61,7 +64,7 @@ class Receipt(Value, frozen=True):
     def of(cls, row: Row, *, created_at: datetime) -> "Receipt":
         if isinstance(row, UsageRow):  # First and by position: every spend comes by.
             return cls(
-                row.user_id, row.seq, "usage", row.action_type, -row.tokens_used, row.balance_before,
+                row.user_id, row.seq, "usage", row.call.action_type or "", -row.tokens_used, row.balance_before,
                 row.balance_after, row.occurred_at, created_at,
             )  # fmt: skip
         if isinstance(row, DripRow):
@@ -105,64 +108,92 @@ def _insert(table: str, columns: Mapping[str, str]) -> bytes:
 _INSERT_TRANSACTIONS = _insert("token_transactions", _TRANSACTION)
 _INSERT_DRIPS = _insert("token_drips", _DRIP)
 
-# Rows of usage come a thousand at a time, as one array for each column. Nearly all of them draw on one lot: its number
-# and tokens are columns, and only the others bring their lot_moves, as an array's text.
-INSERT_USAGE = """
-    INSERT INTO token_usage (
-           user_id, seq, action_type, model_used, tokens_used, input_tokens, output_tokens, pools, cost_estimate,
-           success, error_message, estimated, balance_before, balance_after, lot_moves, debt_change,
-           provider_request_id, idempotency_key, metadata, occurred_at, hold_id, price_id, provider, service_tier,
-           corrects_seq, created_at)
-    SELECT n.user_id, n.seq, n.action_type, n.model_used, n.tokens_used, n.input_tokens, n.output_tokens, n.pools,
-           n.cost_estimate, n.success, n.error_message, n.estimated, n.balance_before, n.balance_after,
-           CASE WHEN n.lot_moves IS NULL THEN ARRAY[n.lot, n.moved] ELSE n.lot_moves::bigint[] END, n.debt_change,
-           n.provider_request_id, n.idempotency_key, n.metadata, n.occurred_at, n.hold_id, n.price_id, n.provider,
-           n.service_tier, n.corrects_seq, n.created_at
-      FROM unnest(%s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::bigint[],
-                  %s::jsonb[], %s::numeric[], %s::boolean[], %s::text[], %s::boolean[], %s::bigint[], %s::bigint[],
-                  %s::bigint[], %s::bigint[], %s::text[], %s::bigint[], %s::text[], %s::uuid[], %s::jsonb[],
-                  %s::timestamptz[], %s::uuid[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::timestamptz[])
-        AS n (user_id, seq, action_type, model_used, tokens_used, input_tokens, output_tokens, pools, cost_estimate,
-              success, error_message, estimated, balance_before, balance_after, lot, moved, lot_moves, debt_change,
-              provider_request_id, idempotency_key, metadata, occurred_at, hold_id, price_id, provider, service_tier,
-              corrects_seq, created_at)
-"""
+
+# Rows of usage come a thousand at a time, as one array for each column, packed here.
+_Pack = Callable[[list[Any]], packing.Packed]
+_Kind = tuple[str, _Pack]  # The column's type, and what packs its values.
+
+
+def _sparse(pack: _Pack) -> _Pack:
+    """Most rows say nothing here."""
+    return partial(packing.or_none, pack)
+
+
+_NAMES: _Kind = "text", _sparse(packing.names)  # Texts that come again and again.
+_TEXTS: _Kind = "text", _sparse(packing.texts)
+_NUMBERS: _Kind = "bigint", packing.bigints
+_NUMBERS_OR_NOT: _Kind = "bigint", _sparse(packing.bigints_or_nulls)
+_MOMENTS: _Kind = "timestamptz", packing.moments
+_KEYS: _Kind = "uuid", packing.uuids
+_COSTS: _Kind = "numeric", _sparse(packing.numerics)
+_FLAGS: _Kind = "boolean", packing.flags
+_COUNTS: _Kind = (
+    "jsonb",
+    _sparse(lambda rows: packing.jsons([None if row is None else encode_json(row) for row in rows])),
+)
+_OBJECTS: _Kind = "jsonb", lambda rows: packing.jsons([compact_json(row).encode() if row else b"{}" for row in rows])
+_IDS_OR_NOT: _Kind = "uuid", _sparse(lambda ids: packing.uuids_or_nulls([each and each.bytes for each in ids]))
+
+# What a row keeps of its call: a column for each of these fields, and of its name.
+_CALL: dict[str, _Kind] = {
+    "action_type": ("text", packing.names), "model_used": _NAMES, "input_tokens": _NUMBERS_OR_NOT,
+    "output_tokens": _NUMBERS_OR_NOT, "pools": _COUNTS, "cost_estimate": _COSTS, "success": _FLAGS,
+    "error_message": _TEXTS, "estimated": _FLAGS, "provider_request_id": _TEXTS, "metadata": _OBJECTS,
+    "provider": _NAMES, "service_tier": _NAMES,
+}  # fmt: skip
+# The rest of the row. Nearly all rows draw on one lot: its number and tokens are columns, and only the others bring
+# their lot_moves, as an array's text.
+_LOT, _MOVED, _LOT_MOVES = "lot", "moved", "lot_moves"
+_ROW: dict[str, _Kind] = {
+    "user_id": _KEYS, "seq": _NUMBERS, "tokens_used": _NUMBERS, "balance_before": _NUMBERS, "balance_after": _NUMBERS,
+    "debt_change": _NUMBERS, "idempotency_key": _KEYS, "occurred_at": _MOMENTS, "hold_id": _IDS_OR_NOT,
+    "price_id": _NUMBERS_OR_NOT, "corrects_seq": _NUMBERS_OR_NOT, "created_at": _MOMENTS, _LOT: _NUMBERS,
+    _MOVED: _NUMBERS, _LOT_MOVES: _TEXTS,
+}  # fmt: skip
+_USAGE = {**_CALL, **_ROW}
+
+
+def _insert_usage() -> str:
+    written = [name for name in _USAGE if name not in (_LOT, _MOVED, _LOT_MOVES)]
+    arrays = ", ".join(f"%s::{kind}[]" for kind, _ in _USAGE.values())
+    return f"""
+        INSERT INTO token_usage ({", ".join(written)}, lot_moves)
+        SELECT {", ".join(f"n.{name}" for name in written)},
+               CASE WHEN n.lot_moves IS NULL THEN ARRAY[n.lot, n.moved] ELSE n.lot_moves::bigint[] END
+          FROM unnest({arrays}) AS n ({", ".join(_USAGE)})
+    """
+
+
+INSERT_USAGE = _insert_usage()
 
 
 def usage_columns(rows: Sequence[UsageRow], created_at: datetime) -> list[packing.Packed]:
     """Return what INSERT_USAGE takes. Raises: OverflowError when a number is out of range, UnicodeEncodeError."""
     single = [row.lot_moves[0] if len(row.lot_moves) == 1 else (0, 0) for row in rows]
-    or_none, names, texts = packing.or_none, packing.names, packing.texts
-    return [
-        packing.uuids([row.user_id.bytes for row in rows]),
-        packing.bigints([row.seq for row in rows]),
-        names([row.action_type for row in rows]),
-        or_none(names, [row.model_used for row in rows]),
-        packing.bigints([row.tokens_used for row in rows]),
-        or_none(packing.bigints_or_nulls, [row.input_tokens for row in rows]),
-        or_none(packing.bigints_or_nulls, [row.output_tokens for row in rows]),
-        or_none(packing.jsons, [None if row.pools is None else encode_counts(row.pools) for row in rows]),
-        or_none(packing.numerics, [row.cost_estimate for row in rows]),
-        packing.flags([row.success for row in rows]),
-        or_none(texts, [row.error_message for row in rows]),
-        packing.flags([row.estimated for row in rows]),
-        packing.bigints([row.balance_before for row in rows]),
-        packing.bigints([row.balance_after for row in rows]),
-        packing.bigints([lot for lot, _ in single]),
-        packing.bigints([tokens for _, tokens in single]),
-        or_none(texts, [None if len(row.lot_moves) == 1 else _moves(row.lot_moves) for row in rows]),
-        packing.bigints([row.debt_change for row in rows]),
-        or_none(texts, [row.provider_request_id for row in rows]),
-        packing.uuids([row.idempotency_key for row in rows]),
-        packing.jsons([compact_json(row.metadata).encode() if row.metadata else b"{}" for row in rows]),
-        packing.moments([row.occurred_at for row in rows]),
-        or_none(packing.uuids_or_nulls, [None if row.hold_id is None else row.hold_id.bytes for row in rows]),
-        or_none(packing.bigints_or_nulls, [row.price_id for row in rows]),
-        or_none(names, [row.provider for row in rows]),
-        or_none(names, [row.service_tier for row in rows]),
-        or_none(packing.bigints_or_nulls, [row.corrects_seq for row in rows]),
-        packing.moments([created_at] * len(rows)),
+    made: dict[str, list[Any]] = {
+        "user_id": [row.user_id.bytes for row in rows],
+        "created_at": [created_at] * len(rows),
+        _LOT: [lot for lot, _ in single],
+        _MOVED: [tokens for _, tokens in single],
+        _LOT_MOVES: [None if len(row.lot_moves) == 1 else _moves(row.lot_moves) for row in rows],
+    }
+    calls = [row.call for row in rows]
+    columns = [pack([*map(attrgetter(name), calls)]) for name, (_, pack) in _CALL.items()]
+    columns += [
+        pack(made[name] if name in made else [*map(attrgetter(name), rows)]) for name, (_, pack) in _ROW.items()
     ]
+    return columns
+
+
+# What a history shows of a row of usage, as pairs for jsonb_build_object: all that it keeps of its call, but for what
+# an entry says itself, and what came of it.
+_SHOWN = {"cost_estimate": "cost_estimate::text", "estimated": "nullif(estimated, false)",
+          "metadata": "nullif(metadata, '{}')"}  # fmt: skip
+USAGE_DETAIL = ", ".join(
+    f"'{name}', {_SHOWN.get(name, name)}"
+    for name in (*_CALL, "hold_id", "price_id", "corrects_seq")
+    if name != "action_type"
+)
 
 
 def append(conn: Conn, rows: Sequence[Row], *, new_id: Callable[[], UUID], created_at: datetime) -> None:

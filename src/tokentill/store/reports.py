@@ -14,6 +14,7 @@ from tokentill.core.ledger.journal import RowKind, is_late
 from tokentill.core.ledger.lots import Lot, burn_order
 from tokentill.store.accounts import lot_of
 from tokentill.store.db import Conn
+from tokentill.store.journal import USAGE_DETAIL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ class Entry:
 
 def history(conn: Conn, user_id: UUID, *, limit: int = 50, before_seq: int | None = None) -> list[Entry]:
     """Return the account's latest journal rows, newest first; `before_seq` continues a page."""
-    sql = """
+    sql = f"""
         (SELECT seq, 'transaction', transaction_type, token_amount, balance_before, balance_after, effective_at,
                 created_at, lot_moves, debt_change,
                 jsonb_strip_nulls(jsonb_build_object(
@@ -125,7 +126,7 @@ def history(conn: Conn, user_id: UUID, *, limit: int = 50, before_seq: int | Non
                     'subscription_id', subscription_id, 'amount_paid_cents', amount_paid_cents, 'currency', currency,
                     'stripe_payment_intent_id', stripe_payment_intent_id, 'stripe_session_id', stripe_session_id,
                     'stripe_invoice_id', stripe_invoice_id, 'reverses_seq', reverses_seq,
-                    'metadata', nullif(metadata, '{}'))) AS detail
+                    'metadata', nullif(metadata, '{{}}'))) AS detail
            FROM token_transactions
           WHERE user_id = %(user)s AND seq < %(before)s
           ORDER BY seq DESC LIMIT %(limit)s)
@@ -136,20 +137,14 @@ def history(conn: Conn, user_id: UUID, *, limit: int = 50, before_seq: int | Non
                     'subscription_id', subscription_id, 'cycle_number', cycle_number,
                     'rollover_from_previous', rollover_from_previous, 'rollover_cycles_count', rollover_cycles_count,
                     'expired_tokens', expired_tokens, 'billing_period_start', billing_period_start,
-                    'billing_period_end', billing_period_end, 'metadata', nullif(metadata, '{}')))
+                    'billing_period_end', billing_period_end, 'metadata', nullif(metadata, '{{}}')))
            FROM token_drips
           WHERE user_id = %(user)s AND seq < %(before)s
           ORDER BY seq DESC LIMIT %(limit)s)
         UNION ALL
         (SELECT seq, 'usage', action_type, -tokens_used, balance_before, balance_after, occurred_at, created_at,
                 lot_moves, debt_change,
-                jsonb_strip_nulls(jsonb_build_object(
-                    'model_used', model_used, 'input_tokens', input_tokens, 'output_tokens', output_tokens,
-                    'pools', pools, 'cost_estimate', cost_estimate::text, 'success', success,
-                    'error_message', error_message, 'estimated', nullif(estimated, false),
-                    'hold_id', hold_id, 'provider_request_id', provider_request_id, 'provider', provider,
-                    'service_tier', service_tier, 'price_id', price_id, 'corrects_seq', corrects_seq,
-                    'metadata', nullif(metadata, '{}')))
+                jsonb_strip_nulls(jsonb_build_object({USAGE_DETAIL}))
            FROM token_usage
           WHERE user_id = %(user)s AND seq < %(before)s
           ORDER BY seq DESC LIMIT %(limit)s)
@@ -157,7 +152,7 @@ def history(conn: Conn, user_id: UUID, *, limit: int = 50, before_seq: int | Non
         LIMIT %(limit)s
     """
     params = {"user": user_id, "before": before_seq if before_seq is not None else 2**62, "limit": limit}
-    return [_entry(row) for row in conn.execute(sql, params)]
+    return [_entry(row) for row in conn.execute(sql.encode(), params)]
 
 
 def whole_history(conn: Conn, user_id: UUID) -> list[Entry]:

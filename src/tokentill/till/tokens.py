@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from tokentill.core import checks
+from tokentill.core.calls import CallFields, OnInsufficient
 from tokentill.core.companions import Companion, PaymentSeen
 from tokentill.core.ledger.commands import Grant
 from tokentill.core.ledger.holds import TTL_DEFAULT, HoldReceipt
@@ -22,6 +23,20 @@ from tokentill.till.base import Base
 
 if TYPE_CHECKING:
     from tokentill.meter import Meter
+
+
+class MeterOptions(TypedDict, total=False):
+    """The options of `tokentill.meter.Meter`, which says what each does."""
+
+    model: str | None
+    provider: str | None
+    estimate: int
+    max_output: int | None
+    minimum: int | None
+    idempotency_key: str | None
+    metadata: Mapping[str, Any] | None
+    ttl: timedelta
+    raises: bool
 
 
 class Tokens(Base):
@@ -152,26 +167,51 @@ class Tokens(Base):
         )  # fmt: skip
         return self._carry_out(command)
 
-    def track_token_usage(self, user: Who, action_type: str, tokens_used: int | None = None, **details: Any) -> Receipt:
+    def track_token_usage(
+        self,
+        user: Who,
+        action_type: str,
+        tokens_used: int | None = None,
+        *,
+        on_insufficient: OnInsufficient = "record",
+        idempotency_key: str | None = None,
+        **said: Unpack[CallFields],
+    ) -> Receipt:
         """Record an AI operation that has happened, even if the account goes into debt by it.
 
-        `details` are those of `spend`. Tokens: input + output where given, else `tokens_used`, else the action's fixed
+        `said` is what `spend` takes. Tokens: input + output where given, else `tokens_used`, else the action's fixed
         value; a failed operation (`success=False`) is recorded and costs nothing.
 
         Raises: AccountNotFound, UnknownAction, InvalidRequest, IdempotencyConflict.
         """
-        details.setdefault("on_insufficient", "record")
-        return self.spend(user, tokens_used, action_type, **details)
+        return self.spend(
+            user, tokens_used, action_type, on_insufficient=on_insufficient, idempotency_key=idempotency_key, **said
+        )
 
-    def spend(self, user: Who, tokens: int | None, action_type: str, **details: Any) -> Receipt:
+    def spend(
+        self,
+        user: Who,
+        tokens: int | None,
+        action_type: str,
+        *,
+        on_insufficient: OnInsufficient = "refuse",
+        idempotency_key: str | None = None,
+        **said: Unpack[CallFields],
+    ) -> Receipt:
         """Take an AI operation's tokens; refused when the account cannot cover them.
 
-        `details` are the keywords of `Asking.spend`: model_used, input_tokens, output_tokens, pools, cost_estimate
-        (cents), success, error_message, provider_request_id, metadata, occurred_at, idempotency_key, on_insufficient.
+        `said` is what is known of the call (`tokentill.core.calls.CallFields`): model_used (or model), provider,
+        service_tier, input_tokens, output_tokens, pools or the provider's response, cost_estimate (cents), success,
+        error_message, estimated, usage_note, raw_usage, provider_request_id, metadata, occurred_at.
 
-        Raises: InsufficientTokens, AccountNotFound, AccountFrozen, UnknownAction, InvalidRequest, IdempotencyConflict.
+        Raises: InsufficientTokens, AccountNotFound, AccountFrozen, UnknownAction, InvalidRequest, IdempotencyConflict;
+        TypeError for a keyword that there is not.
         """
-        return self._carry_out(self.asking.spend(user, tokens, action_type, **details))
+        return self._carry_out(
+            self.asking.spend(
+                user, tokens, action_type, on_insufficient=on_insufficient, idempotency_key=idempotency_key, **said
+            )
+        )
 
     def hold(
         self,
@@ -211,18 +251,33 @@ class Tokens(Base):
         """
         return self._about_hold(self.asking.renew(user, hold_id, ttl=ttl))
 
-    def capture(self, user: Who, hold_id: WhichHold, tokens: int | None = None, **details: Any) -> Receipt:
+    def capture(
+        self,
+        user: Who,
+        hold_id: WhichHold,
+        tokens: int | None = None,
+        *,
+        action_type: str | None = None,
+        on_insufficient: OnInsufficient = "record",
+        idempotency_key: str | None = None,
+        **said: Unpack[CallFields],
+    ) -> Receipt:
         """Spend what a hold was placed for: less, as much, or more than was held; the rest is free again.
 
         `tokens` are taken as they are; without them, `input_tokens` and `output_tokens` are charged by the action's
-        rule; without any of these, all that was held. `details` are those of `spend`, and `action_type`, which is the
-        hold's unless given. What was held too little is recorded even into debt; `on_insufficient="refuse"` refuses it.
+        rule; without any of these, all that was held. `said` is what `spend` takes; `action_type` is the hold's unless
+        given. What was held too little is recorded even into debt; `on_insufficient="refuse"` refuses it.
         Captured twice, a hold answers the first capture; an expired one is captured by a spend like any other.
 
         Raises: HoldNotFound, HoldClosed when it was voided, InsufficientTokens, AccountFrozen, AccountNotFound,
-        UnknownAction, InvalidRequest, IdempotencyConflict.
+        UnknownAction, InvalidRequest, IdempotencyConflict; TypeError for a keyword that there is not.
         """
-        return self._carry_out(self.asking.capture(user, hold_id, tokens, **details))
+        return self._carry_out(
+            self.asking.capture(
+                user, hold_id, tokens, action_type=action_type, on_insufficient=on_insufficient,
+                idempotency_key=idempotency_key, **said,
+            )
+        )  # fmt: skip
 
     def void(self, user: Who, hold_id: WhichHold) -> HoldReceipt:
         """Free a hold's tokens. Safe to repeat; one that has expired is free already.
@@ -241,15 +296,15 @@ class Tokens(Base):
         """
         return self.asking.tokens_for(action_type, input_tokens, output_tokens, model=model, provider=provider)
 
-    def meter(self, user: Who, action: str, **details: Any) -> "Meter":
+    def meter(self, user: Who, action: str, **options: Unpack[MeterOptions]) -> "Meter":
         """Return a meter for one AI call: `with till.meter("alice", "chat_conversation") as m:`, or `async with`.
 
-        It holds the worst case before the call and captures what `m.record(response)` says afterwards. `details` are
-        those of `tokentill.meter.Meter`: model, estimate, max_output, minimum, idempotency_key, metadata, ttl.
+        It holds the worst case before the call and captures what `m.record(response)` says afterwards. `options` are
+        those of `tokentill.meter.Meter`.
         """
         from tokentill.meter import Meter
 
-        return Meter(self, user.name if isinstance(user, User) else user, action, **details)
+        return Meter(self, user.name if isinstance(user, User) else user, action, **options)
 
     def adjust_tokens(
         self, user: Who, tokens: int, *, reason: str, created_by: str, idempotency_key: str | None = None,

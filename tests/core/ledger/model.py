@@ -99,7 +99,7 @@ class Model:
                 self.now = before  # It found nothing, so nothing is written, not even when it looked.
             return True
         if isinstance(command, Spend):
-            tokens = command.tokens
+            tokens = command.charge.tokens
             if command.hold_id is not None:
                 stash = self.stashes.get(command.hold_id)
                 if stash is None or stash.fate:

@@ -173,11 +173,11 @@ def test_a_spend_says_what_it_was_for_and_which_lots_it_drew() -> None:
 
     assert (row.seq, row.tokens_used, row.balance_before, row.balance_after) == (3, 130, 600, 470)
     assert (row.lot_moves, row.debt_change) == (((1, -100), (2, -30)), 0)
-    assert (row.action_type, row.model_used, row.input_tokens, row.output_tokens) == (
+    assert (row.call.action_type, row.call.model_used, row.call.input_tokens, row.call.output_tokens) == (
         "chat_conversation", "gpt-4o", 90, 40,
     )  # fmt: skip
-    assert (row.pools, row.cost_estimate, row.estimated) == ({"output_text": 40}, Decimal("0.5"), True)
-    assert (row.provider_request_id, row.metadata, row.occurred_at) == ("req_1", {"a": 1}, NOW - days(1))
+    assert (row.call.pools, row.call.cost_estimate, row.call.estimated) == ({"output_text": 40}, Decimal("0.5"), True)
+    assert (row.call.provider_request_id, row.call.metadata, row.occurred_at) == ("req_1", {"a": 1}, NOW - days(1))
     assert row.idempotency_key == call.key.value
     assert book.left == {2: 470}
 
@@ -188,7 +188,7 @@ def test_a_spend_of_no_tokens_is_a_row_too() -> None:
     row = book.do(spend(0, success=False, error_message="timeout"))
 
     assert (row.seq, row.tokens_used, row.lot_moves, row.balance_after) == (2, 0, (), 100)
-    assert (row.success, row.error_message) == (False, "timeout")
+    assert (row.call.success, row.call.error_message) == (False, "timeout")
 
 
 def test_a_spend_is_refused_by_the_first_token_too_many() -> None:

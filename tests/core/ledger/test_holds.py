@@ -139,7 +139,7 @@ def test_a_capture_takes_what_the_call_took_and_frees_the_rest(tokens: int, left
 
     row = book.do(capture(hold, tokens))
 
-    assert (row.tokens_used, row.hold_id, row.action_type) == (tokens, hold, "chat_conversation")
+    assert (row.tokens_used, row.hold_id, row.call.action_type) == (tokens, hold, "chat_conversation")
     assert (book.balance, book.available()) == (left, left)
     assert (book.holds[hold].state, book.holds[hold].captured_seq, book.holds[hold].closed_at) == (
         "captured",
@@ -154,7 +154,7 @@ def test_without_a_number_all_that_was_held_is_taken() -> None:
 
     row = book.do(capture(hold))
 
-    assert (row.tokens_used, row.model_used) == (70, "gpt-5")
+    assert (row.tokens_used, row.call.model_used) == (70, "gpt-5")
 
 
 def test_a_capture_says_better_what_it_was() -> None:
@@ -163,7 +163,7 @@ def test_a_capture_says_better_what_it_was() -> None:
 
     row = book.do(capture(hold, 1, action_type="vision_generation", model_used="gpt-6"))
 
-    assert (row.action_type, row.model_used) == ("vision_generation", "gpt-6")
+    assert (row.call.action_type, row.call.model_used) == ("vision_generation", "gpt-6")
 
 
 def test_a_capture_that_may_be_refused_reaches_its_own_hold_and_no_other() -> None:

@@ -8,10 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tokentill.core.calls import Call
 from tokentill.core.ledger.journal import LATE_AFTER, is_late
 from tokentill.core.usage import telemetry
 from tokentill.core.usage.pools import Pools, UnreadableUsage
-from tokentill.core.usage.telemetry import Call, call_of_log, call_of_span, is_call, moment_of, name_of_event, usage_of
+from tokentill.core.usage.telemetry import (
+    TelemetryCall,
+    call_of_log,
+    call_of_span,
+    is_call,
+    moment_of,
+    name_of_event,
+    usage_of,
+)
 from tokentill.errors import InvalidTime, InvalidUserId
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -25,11 +34,11 @@ NOTHING: Said = {}
 
 def span(
     said: Said = NOTHING, *, span_id: str = "b" * 16, resource: Said = NOTHING, failure: str | None = None
-) -> Call:
+) -> TelemetryCall:
     return call_of_span({**CHAT, **said}, resource, trace_id="a" * 32, span_id=span_id, ended_at=NOW, failure=failure)
 
 
-def log(said: Said = NOTHING) -> Call:
+def log(said: Said = NOTHING) -> TelemetryCall:
     return call_of_log({**CHAT, **USED, **said}, {}, trace_id="a" * 32, span_id="b" * 16, occurred_at=NOW)
 
 
@@ -131,17 +140,17 @@ def test_a_call_says_who_what_for_and_what_it_used() -> None:
         {}, trace_id="a" * 32, span_id="b" * 16, ended_at=NOW, failure=None,
     )  # fmt: skip
 
-    assert (call.user, call.action_type) == ("bob", "vision_generation")
-    assert call.facts == {
-        "on_insufficient": "record",
-        "pools": {"input_uncached": 100, "output_text": 10},
-        "occurred_at": NOW,
-        "model_used": "gpt-5-2025-08-07",
-        "provider": "aws",
-        "provider_request_id": "chatcmpl-CfWqzN2bq0tKvTqGZ5kUq0l9aXyAb",
-        "service_tier": "flex",
-        "metadata": {"trace_id": "a" * 32, "span_id": "b" * 16},
-    }
+    assert (call.user, call.call.action_type) == ("bob", "vision_generation")
+    assert call.call == Call(
+        action_type="vision_generation",
+        pools={"input_uncached": 100, "output_text": 10},
+        occurred_at=NOW,
+        model_used="gpt-5-2025-08-07",
+        provider="aws",
+        provider_request_id="chatcmpl-CfWqzN2bq0tKvTqGZ5kUq0l9aXyAb",
+        service_tier="flex",
+        metadata={"trace_id": "a" * 32, "span_id": "b" * 16},
+    )
 
 
 def test_what_a_span_does_not_say_its_resource_may_say_for_all() -> None:
@@ -150,20 +159,20 @@ def test_what_a_span_does_not_say_its_resource_may_say_for_all() -> None:
 
     of_resource = call_of_span(silent, resource, trace_id="a", span_id="b", ended_at=None, failure=None)
 
-    assert (of_resource.user, of_resource.action_type) == ("the shop", "transcription")
+    assert (of_resource.user, of_resource.call.action_type) == ("the shop", "transcription")
     assert span(resource=resource).user == "ann"
-    assert span(USED).action_type == "chat_conversation"
+    assert span(USED).call.action_type == "chat_conversation"
     assert span({"enduser.id": 42}).user == "42"
     with pytest.raises(InvalidUserId, match=r"tokentill\.user"):
         call_of_span(silent, {}, trace_id="a", span_id="b", ended_at=None, failure=None)
 
 
 def test_a_failed_call_says_why_and_keeps_its_counts() -> None:
-    facts = span(USED, failure="429 Too Many Requests").facts
+    call = span(USED, failure="429 Too Many Requests").call
 
-    assert (facts["success"], facts["error_message"]) == (False, "429 Too Many Requests")
-    assert facts["pools"] == {"input_uncached": 100, "output_text": 10}
-    assert log({"error.type": "timeout"}).facts["success"] is False
+    assert (call.success, call.error_message) == (False, "429 Too Many Requests")
+    assert call.pools == {"input_uncached": 100, "output_text": 10}
+    assert log({"error.type": "timeout"}).call.success is False
 
 
 @pytest.mark.parametrize(
@@ -176,19 +185,19 @@ def test_a_failed_call_says_why_and_keeps_its_counts() -> None:
     ],
 )
 def test_what_contradicts_itself_is_charged_by_the_fallback_and_kept(said: Any, charged: Any) -> None:
-    facts = span(said).facts
+    call = span(said).call
 
-    assert (facts["pools"], facts["estimated"]) == (charged, True)
-    assert facts["usage_note"]
-    assert facts["raw_usage"]["usage"]
+    assert (call.pools, call.estimated) == (charged, True)
+    assert call.usage_note
+    assert call.raw_usage is not None and call.raw_usage["usage"]
 
 
 def test_an_embedding_has_no_output_and_a_call_without_tokens_is_doubted() -> None:
     assert usage_of({"gen_ai.operation.name": "embeddings", "gen_ai.usage.input_tokens": 5}) == Pools(input_uncached=5)
     assert usage_of({}) is None
-    nothing = span(dict.fromkeys(USED, 0)).facts
-    assert (nothing["input_tokens"], nothing["output_tokens"], nothing["estimated"]) == (0, 0, True)
-    assert "pools" not in span().facts and "estimated" not in span().facts
+    nothing = span(dict.fromkeys(USED, 0)).call
+    assert (nothing.input_tokens, nothing.output_tokens, nothing.estimated) == (0, 0, True)
+    assert span().call.pools is None and not span().call.estimated
 
 
 def test_one_call_traced_twice_shares_the_name_of_its_response() -> None:

@@ -15,8 +15,8 @@ from tests.conftest import Clock, _database
 from tests.http.conftest import ADMIN_KEY, row_counts
 from tokentill import Till
 from tokentill.http.app import create_app
-from tokentill.http.bodies import EVENTS_MAX
 from tokentill.http.hot.batches import BATCH_BYTES_MAX
+from tokentill.http.hot.sent import EVENTS_MAX
 
 Json = dict[str, Any]
 JSON = {"Content-Type": "application/json"}

@@ -12,8 +12,8 @@ from tests.http.conftest import row_counts
 from tests.http.routes.test_usage import BAD_USAGE, spend
 from tokentill import Till
 from tokentill.core.keys import EventKeys
-from tokentill.http.bodies import EVENTS_MAX
 from tokentill.http.hot.batches import BATCH_BYTES_MAX
+from tokentill.http.hot.sent import EVENTS_MAX
 from tokentill.ids import Uuid7s
 
 Json = dict[str, Any]

@@ -4,14 +4,12 @@ A command is a value: who, what, and the key under which it happens once. It has
 (`core.checks`); the ledger asserts what those promise. Times are aware UTC, tokens whole.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import lru_cache
-from typing import Literal
 from uuid import UUID
 
+from tokentill.core.calls import Call, OnInsufficient
 from tokentill.core.companions import Found
 from tokentill.core.keys import Key
 from tokentill.core.ledger.journal import Metadata, Source, TransactionType
@@ -19,10 +17,7 @@ from tokentill.core.ledger.lots import PRIORITY_DEFAULT, LotKind
 from tokentill.core.ledger.reversals import Policies
 from tokentill.core.users import User
 from tokentill.core.values import Value
-from tokentill.core.values import field as value_field
 from tokentill.errors import TillError
-
-OnInsufficient = Literal["refuse", "record"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,37 +85,30 @@ class Deduct:
     metadata: Metadata = field(default_factory=dict)
 
 
+class Charge(Value, frozen=True):
+    """What was worked out of a call before it is decided on."""
+
+    tokens: int | None  # To take. Of a capture None: as many as were held.
+    price_id: int | None = None  # The entry of the price book that the call's cost comes from.
+    found: tuple[Found, ...] = ()  # What does not fit about the call; written with its row.
+    # By a rule that may have been edited since it was asked for the first time: only a repeat is answered.
+    refused: TillError | None = None
+
+
 class Spend(Value, frozen=True):
     """Take an AI operation's tokens. `record`: it has happened, so it is written even into debt.
 
-    With a `hold_id` it captures that hold; only then may `tokens` and `action_type` be None: as the hold says.
+    With a `hold_id` it captures that hold; only then may the call's action and the charge's tokens be None.
     """
 
     user: User
     key: Key
-    tokens: int | None
-    action_type: str | None
+    call: Call
+    charge: Charge
     on_insufficient: OnInsufficient = "refuse"
-    model_used: str | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    pools: Mapping[str, int] | None = None
-    cost_estimate: Decimal | None = None
-    success: bool = True
-    error_message: str | None = None
-    estimated: bool = False
-    provider_request_id: str | None = None
-    metadata: Metadata = value_field(default_factory=dict)
-    occurred_at: datetime | None = None  # None: now.
     hold_id: UUID | None = None
     aliases: tuple[Key, ...] = ()
-    price_id: int | None = None
-    provider: str | None = None
-    service_tier: str | None = None
-    found: tuple[Found, ...] = ()  # What does not fit about the call; written with its row.
     corrects_seq: int | None = None  # It is no call, but the difference to what an earlier row said of one.
-    # By a rule that may have been edited since it was asked for the first time: only a repeat is answered.
-    refused: TillError | None = None
 
 
 @lru_cache(maxsize=4096)

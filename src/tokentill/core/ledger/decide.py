@@ -16,6 +16,7 @@ Invariants of every decision (`Decided` checks them):
 from datetime import datetime
 from typing import assert_never
 
+from tokentill.core.calls import Call
 from tokentill.core.ledger import hold_rules, reversal_rules
 from tokentill.core.ledger.account import Account
 from tokentill.core.ledger.commands import (
@@ -127,16 +128,13 @@ def _decide_capture(account: Account, capture: Spend, hold: Hold | None, at: dat
 
 
 def _decide_spend(account: Account, spend: Spend, at: datetime, captured: Hold | None = None) -> Decision:
-    if spend.refused is not None:
-        return Refused(spend.refused)
-    tokens, action_type = spend.tokens, spend.action_type
-    model_used, provider = spend.model_used, spend.provider
-    if captured is not None:  # What the call did not say is as the hold says.
-        tokens = captured.tokens if tokens is None else tokens
-        action_type = action_type or captured.action_type
-        if model_used is None:
-            model_used, provider = captured.model, provider or captured.provider
-    assert tokens is not None and action_type is not None, spend
+    charge = spend.charge
+    if charge.refused is not None:
+        return Refused(charge.refused)
+    call, tokens = spend.call, charge.tokens
+    if captured is not None:
+        call, tokens = _as_held(call, captured), captured.tokens if tokens is None else tokens
+    assert tokens is not None and call.action_type is not None, spend
     refuses = spend.on_insufficient == "refuse"
     if refuses and account.frozen_at is not None and not (captured is not None and captured.is_open(at)):
         return frozen(account)
@@ -149,13 +147,21 @@ def _decide_spend(account: Account, spend: Spend, at: datetime, captured: Hold |
     plan = plan_drawdown(account.lots, tokens, at=at)
     # By position: this is made for every spend, and names cost three times as much.
     row = UsageRow(
-        account.user_id, account.seq + 1, action_type, model_used, tokens, spend.input_tokens, spend.output_tokens,
-        spend.pools, spend.cost_estimate, spend.success, spend.error_message, spend.estimated, account.balance,
-        account.balance - tokens, plan.moves, plan.shortfall_tokens, spend.provider_request_id, spend.metadata,
-        spend.key.value, spend.occurred_at or at, spend.hold_id, spend.price_id, provider, spend.service_tier,
+        account.user_id, account.seq + 1, call, tokens, account.balance, account.balance - tokens, plan.moves,
+        plan.shortfall_tokens, spend.key.value, call.occurred_at or at, spend.hold_id, charge.price_id,
         spend.corrects_seq,
     )  # fmt: skip
     return Decided(_taken(account, row, plan, at), (*expirations, row))
+
+
+def _as_held(call: Call, hold: Hold) -> Call:
+    """What the call did not say is as the hold says. Who names another model than the hold names its provider, too."""
+    if call.action_type and call.model_used is not None:
+        return call
+    model, provider = call.model_used, call.provider
+    if model is None:
+        model, provider = hold.model, provider or hold.provider
+    return replace(call, action_type=call.action_type or hold.action_type, model_used=model, provider=provider)
 
 
 def _decide_deduct(account: Account, deduct: Deduct, at: datetime) -> Decision:

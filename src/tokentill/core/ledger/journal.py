@@ -11,10 +11,10 @@ what the balance was and became, which lots it moved and how the debt changed:
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import Literal
 from uuid import UUID
 
+from tokentill.core.calls import Call
 from tokentill.core.ledger.lots import LotMoves
 from tokentill.core.values import Value
 
@@ -100,28 +100,16 @@ class UsageRow(Value, frozen=True):
 
     user_id: UUID
     seq: int
-    action_type: str
-    model_used: str | None
+    call: Call  # As it was read; it has an action. What it says of `tokens` is `tokens_used`'s to say.
     tokens_used: int
-    input_tokens: int | None
-    output_tokens: int | None
-    pools: Mapping[str, int] | None
-    cost_estimate: Decimal | None  # Cents, with fractions.
-    success: bool
-    error_message: str | None
-    estimated: bool
     balance_before: int
     balance_after: int
     lot_moves: LotMoves
     debt_change: int
-    provider_request_id: str | None
-    metadata: Metadata
     idempotency_key: bytes
     occurred_at: datetime
     hold_id: UUID | None = None  # The hold that it captured.
-    price_id: int | None = None  # The entry of the price book that `cost_estimate` comes from; None: from elsewhere.
-    provider: str | None = None  # Who served the call, and in which tier; None: the usual one.
-    service_tier: str | None = None
+    price_id: int | None = None  # The entry of the price book that the call's cost comes from; None: from elsewhere.
     corrects_seq: int | None = None  # The row whose cost this one puts right; then it is no call of its own.
 
     @property

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tokentill.core.calls import ID_LENGTH_MAX, PROVIDER_LENGTH_MAX, Call
 from tokentill.core.checks import TEXT_LENGTH_MAX, storable
 from tokentill.core.keys import Key, canonical
 from tokentill.core.usage.pools import Pools, UnreadableUsage
@@ -99,26 +100,26 @@ IMAGE_OUT = ("gen_ai.usage.image.output_tokens",)
 _USUAL_TIERS = ("default", "standard", "auto")
 # Shorter ids of responses are not unique: Ollama's are a number below a thousand.
 RESPONSE_ID_LENGTH_MIN = 20
-# As `services.calls.calling` has them.
-NAME_LENGTH_MAX = 63  # Of a provider and a tier.
-ID_LENGTH_MAX = 255  # Of a model and a response.
 
 Attributes = Mapping[str, Any]
 
 # -- Calls -------------------------------------------------------------------------------------------------------------
 
 
-class Call(Value, frozen=True):
-    """An AI call that somebody told of: who made it, what for, and `facts`, as keywords of `Asking.spend`.
+class TelemetryCall(Value, frozen=True):
+    """An AI call that somebody told of, and who made it.
 
     `keys` are its names, of which each alone means this call and no other: it happened once, however often and in
     whatever words it is told.
     """
 
     user: str
-    action_type: str
     keys: tuple[Key, ...]
-    facts: dict[str, Any]
+    call: Call
+
+    @property
+    def action_type(self) -> str | None:
+        return self.call.action_type
 
 
 def is_call(attributes: Attributes) -> bool:
@@ -140,7 +141,7 @@ def is_call(attributes: Attributes) -> bool:
 def call_of_span(
     attributes: Attributes, resource: Attributes, *, trace_id: str, span_id: str, ended_at: datetime | None,
     failure: str | None,
-) -> Call:  # fmt: skip
+) -> TelemetryCall:  # fmt: skip
     """Return the call that a span tells of; `failure` says why it failed, None that it did not.
 
     Its names are its span and, where the provider gave one, its response: two instrumentations of one call, or a span
@@ -154,7 +155,7 @@ def call_of_span(
 
 def call_of_log(
     attributes: Attributes, resource: Attributes, *, trace_id: str, span_id: str, occurred_at: datetime | None
-) -> Call:
+) -> TelemetryCall:
     """Return the call that a log record tells of.
 
     Its name is its response's. Without one it is all that the record says: the span around a log may be around other
@@ -172,14 +173,14 @@ def call_of_log(
 def _call(
     attributes: Attributes, resource: Attributes, keys: tuple[Key, ...], trace_id: str, span_id: str,
     occurred_at: datetime | None, failure: str | None,
-) -> Call:  # fmt: skip
+) -> TelemetryCall:  # fmt: skip
     user = named(attributes, USER) or named(resource, USER)
     if user is None:
         raise InvalidUserId(f"Nothing says whose call this was: no {', '.join(USER[:4])} on it.", field="user_id")
     metadata: dict[str, object] = (
         {"trace_id": storable(trace_id, 64), "span_id": storable(span_id, 64)} if trace_id else {}
     )
-    facts: dict[str, Any] = {"on_insufficient": "record", "metadata": metadata}
+    facts: dict[str, Any] = {"metadata": metadata}
     read = usage_of(attributes)
     if isinstance(read, UnreadableUsage):
         guessed = fallback_pools(read.raw, estimate=None)
@@ -201,14 +202,14 @@ def _call(
     if model := named(attributes, MODEL):
         facts["model_used"] = storable(model, ID_LENGTH_MAX)
     if provider := named(attributes, PROVIDER):
-        facts["provider"] = provider_named(provider) or storable(provider, NAME_LENGTH_MAX)
+        facts["provider"] = provider_named(provider) or storable(provider, PROVIDER_LENGTH_MAX)
     if response_id := named(attributes, RESPONSE_ID):
         facts["provider_request_id"] = storable(response_id, ID_LENGTH_MAX)
     tier = named(attributes, SERVICE_TIER)
     if tier is not None and tier not in _USUAL_TIERS:
-        facts["service_tier"] = storable(tier, NAME_LENGTH_MAX)
+        facts["service_tier"] = storable(tier, PROVIDER_LENGTH_MAX)
     action = named(attributes, ACTION) or named(resource, ACTION) or ACTION_DEFAULT
-    return Call(user, action, keys, facts)
+    return TelemetryCall(user, keys, Call(action_type=action, **facts))
 
 
 def usage_of(attributes: Attributes) -> Pools | UnreadableUsage | None:

@@ -6,46 +6,52 @@ others nothing; only what is no JSON, or no list of events, refuses all, and bef
 
 import asyncio
 import contextlib
-import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from pydantic import Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from tokentill.core.keys import EventKeys
 from tokentill.core.ledger.commands import Spend
 from tokentill.engine import Answer
-from tokentill.errors import InvalidRequest, MalformedBody, TillError
+from tokentill.errors import MalformedBody, TillError
 from tokentill.http import problems
-from tokentill.http.bodies import EVENTS_MAX, Body
-from tokentill.http.hot.answered import AcceptedAnswer, BatchAnswer
-from tokentill.http.hot.sent import UNREADABLE, BatchSent, EventSent, RawBatchSent, Usage, judged, usage_of
+from tokentill.http.hot.answered import AcceptedView, BatchView, encode
+from tokentill.http.hot.sent import (
+    EVENT,
+    EVENTS_MAX,
+    NOT_AN_OBJECT,
+    UNREADABLE,
+    BatchBody,
+    UsageEvent,
+    are_exact,
+    parsed,
+    wrong,
+)
+from tokentill.http.reading import BODY_BYTES_MAX
 from tokentill.services.accounts.asking import Asking
 from tokentill.store.journal import Receipt
 from tokentill.till import Till
 
-BATCH_BYTES_MAX = 16 * 1_048_576
+BATCH_BYTES_MAX = 16 * BODY_BYTES_MAX
 # So many events are read before whoever else waits for this process has a turn.
 TURN = 256
 
-_whole = msgspec.json.Decoder(BatchSent)
-_pieces = msgspec.json.Decoder(RawBatchSent)
-_piece = msgspec.json.Decoder(EventSent)
-_encoder = msgspec.json.Encoder()
 
-# What a missing header is told on `/v1/usage`.
-NO_KEY = problems.of_shape([{"type": "missing", "loc": ("header", "idempotency-key"), "msg": ""}])
+class PiecesSent(msgspec.Struct, forbid_unknown_fields=True):
+    """A batch of which some event is not as it should be, or oddly written."""
+
+    events: list[msgspec.Raw]
+
+
+_whole = msgspec.json.Decoder(BatchBody)
+_pieces = msgspec.json.Decoder(PiecesSent)
+
+NO_KEY = wrong(("idempotency-key", "is missing"))  # As on `/v1/usage`.
 
 log = logging.getLogger("tokentill.http")
-
-
-class _Envelope(Body):
-    """A batch as far as it must be right as a whole."""
-
-    events: list[Any] = Field(min_length=1, max_length=EVENTS_MAX)
 
 
 # What became of one event: the row that it wrote or had written before, or why it wrote none.
@@ -93,14 +99,13 @@ async def carry_out(till: Till, events: Sequence[Any], command_of: CommandOf) ->
         # In the database perhaps, and the loop must not wait for that; once, however many there are.
         await run_in_threadpool(till.asking.learn)
 
-    asking = till.asking.from_memory()
     commands: list[Spend] = []
     places: list[int] = []
     for count, (number, event) in enumerate(asked):
         if count % TURN == TURN - 1:
             await asyncio.sleep(0)
         try:
-            command = command_of(asking, event, number)
+            command = command_of(till.asking, event, number)
         except TillError as error:
             outcomes[number] = "", error
         else:
@@ -120,10 +125,10 @@ def command_of(key: str | None) -> CommandOf:
     """Return how events sent with the request's key are asked for."""
     keys = None if key is None else EventKeys(key)
 
-    def command(asking: Asking, usage: Usage, number: int) -> Spend:
-        return asking.spend(
-            usage.user_id, usage.tokens, usage.action_type, idempotency_key=_key_of(usage, keys, number),
-            **usage.details,
+    def command(asking: Asking, usage: UsageEvent, number: int) -> Spend:
+        return asking.spend_of(
+            usage.user_id, usage, on_insufficient=usage.on_insufficient,
+            idempotency_key=_key_of(usage, keys, number), may_ask=False,
         )  # fmt: skip
 
     return command
@@ -132,15 +137,15 @@ def command_of(key: str | None) -> CommandOf:
 def answer_of(outcomes: Sequence[tuple[str, Outcome]]) -> tuple[bytes, bool]:
     """Return the answer's body, and whether all that it accepts was accepted before."""
     accepted, repeated = 0, 0
-    results: list[AcceptedAnswer | msgspec.Raw] = []
+    results: list[AcceptedView | msgspec.Raw] = []
     for name, outcome in outcomes:
         if isinstance(outcome, Receipt):
             accepted += 1
             repeated += outcome.is_replay
-            results.append(AcceptedAnswer.of(outcome, name))
+            results.append(AcceptedView.of(outcome, name))
         else:
             results.append(_problem(outcome))
-    return _encoder.encode(BatchAnswer(results, accepted, len(outcomes) - accepted)), 0 < accepted == repeated
+    return encode(BatchView(results, accepted, len(outcomes) - accepted)), 0 < accepted == repeated
 
 
 def _events(body: bytes) -> Sequence[object]:
@@ -149,12 +154,15 @@ def _events(body: bytes) -> Sequence[object]:
     Raises: MalformedBody, InvalidRequest.
     """
     try:
-        usages = [usage_of(event, event.idempotency_key) for event in _whole.decode(body).events]
-        if 1 <= len(usages) <= EVENTS_MAX and None not in usages:
-            return usages
-        events = _pieces.decode(body).events
-        if 1 <= len(events) <= EVENTS_MAX:
+        events = _whole.decode(body).events
+        if are_exact([event.occurred_at for event in events if event.occurred_at is not None], body):
             return events
+    except UNREADABLE:
+        pass
+    try:
+        pieces = _pieces.decode(body).events
+        if 1 <= len(pieces) <= EVENTS_MAX:
+            return pieces
     except UNREADABLE:
         pass
     return _read_slowly(body)
@@ -164,40 +172,34 @@ def _read_slowly(body: bytes) -> Sequence[object]:
     """Return the events of a body that msgspec does not take (Python's own reader knows NaN), or say what is wrong."""
     sent = parsed(body) if body else None
     if not isinstance(sent, dict):
-        said = "must be a JSON object" if body else "a JSON object is missing"
-        raise InvalidRequest(f"body: {said}", errors=[{"field": "body", "message": said}])
-    try:
-        return _Envelope.model_validate(sent).events
-    except ValidationError as error:
-        raise problems.of_shape([{**each, "loc": ("body", *each["loc"])} for each in error.errors()]) from None
+        raise wrong(("body", NOT_AN_OBJECT if body else "a JSON object is missing"))
+    complaints = [(str(name), "is not known here") for name in sent if name != "events"]
+    events = sent.get("events")
+    if "events" not in sent:
+        complaints.insert(0, ("events", "is missing"))
+    elif not isinstance(events, list):
+        complaints.insert(0, ("events", "must be a list"))
+    elif not 1 <= len(events) <= EVENTS_MAX:
+        complaints.insert(0, ("events", f"must have 1 to {EVENTS_MAX:,} events, not {len(events):,}"))
+    if complaints:
+        raise wrong(*complaints)
+    assert isinstance(events, list)
+    return events
 
 
-def _judged(event: object) -> Usage | TillError:
+def _judged(event: object) -> UsageEvent | TillError:
     """Return one event's usage, or what is wrong with it. Raises: MalformedBody when it is no JSON at all."""
-    if isinstance(event, Usage):
+    if isinstance(event, UsageEvent):
         return event
-    if not isinstance(event, msgspec.Raw):
-        return judged(event)
     try:
-        sent = _piece.decode(event)
-        if usage := usage_of(sent, sent.idempotency_key):
-            return usage
-    except UNREADABLE:
-        pass
-    return judged(parsed(bytes(event)))
+        return EVENT.read(bytes(event)) if isinstance(event, msgspec.Raw) else EVENT.judge(event)
+    except MalformedBody:
+        raise
+    except TillError as error:
+        return error
 
 
-def parsed(body: bytes) -> object:
-    """Return a body as Python's own reader has it. Raises: MalformedBody."""
-    try:
-        return json.loads(body)
-    except json.JSONDecodeError as error:
-        raise MalformedBody(f"The body is not JSON: {error.msg} (character {error.pos}).") from None
-    except (ValueError, RecursionError):
-        raise MalformedBody("The body is no JSON that can be read.") from None
-
-
-def _key_of(usage: Usage, keys: EventKeys | None, number: int) -> str:
+def _key_of(usage: UsageEvent, keys: EventKeys | None, number: int) -> str:
     if usage.idempotency_key is not None:
         return usage.idempotency_key
     if keys is None:

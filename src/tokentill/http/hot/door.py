@@ -2,13 +2,10 @@
 
 `POST /v1/usage`, its batch, `POST /v1/events` and those about holds are taken at the door of the app, by path and
 method: the key is checked, the body read, the till asked, the answer sent; no router, middleware or dependency in
-between. But for the batch and the events this is a short cut only: what it is not sure to understand goes on to the
-routes in `http.routes.usage` and `http.routes.holds`, body and all, and is answered there. So there is one description
-of what is right, and one of what is wrong. Nothing here reads the database: what must be read for it goes on, too, and
-is read in a thread.
+between. Nothing here makes the loop wait for the database: what must be read first is read in a thread.
 
 Stripe's webhook comes in here as well: a shop's busiest minute is many events a second. It has a signature instead of
-the key, and is answered in full.
+the key.
 """
 
 import logging
@@ -16,56 +13,30 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-import msgspec
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from tokentill.core.keys import KEY_LENGTH_MAX
-from tokentill.errors import InvalidRequest, TillError
+from tokentill.errors import TillError
 from tokentill.http import problems
 from tokentill.http.auth import AdminKey, presented_in
-from tokentill.http.hot import batches, events, holds
-from tokentill.http.hot.answered import EventAnswer, UsageAnswer
+from tokentill.http.hot import batches, events, holds, usage
+from tokentill.http.hot.answered import EventAnswer, encode
 from tokentill.http.hot.asked import Answered, Asked, send_answer, send_problem
-from tokentill.http.hot.sent import UNREADABLE, UsageSent, usage_of
-from tokentill.http.reading import BODY_BYTES_MAX, drop_body, is_json, read_body, replayed
+from tokentill.http.hot.sent import NOT_AN_OBJECT, key_complaints, wrong
+from tokentill.http.reading import BODY_BYTES_MAX, drop_body, is_json, read_body
 from tokentill.stripe.webhook import verify
 from tokentill.till import Till
 
 WEBHOOK = "/api/stripe/webhook"
 USAGE, BATCH, HOLDS = "/v1/usage", "/v1/usage/batch", "/v1/holds"
 
-_sent = msgspec.json.Decoder(UsageSent)
-_encoder = msgspec.json.Encoder()
-
 log = logging.getLogger("tokentill.http")
-
-
-async def _spend(till: Till, asked: Asked, body: bytes) -> Answered | None:
-    """Spend, where the request is as it should be."""
-    key = asked.key
-    if asked.content_type != b"application/json" or key is None or not 1 <= len(key) <= KEY_LENGTH_MAX:
-        return None
-    try:
-        usage = usage_of(_sent.decode(body))
-    except UNREADABLE:
-        return None
-    if usage is None or not till.asking.knows(usage.action_type):
-        return None
-    # What is known is still known a moment later, but perhaps no longer fresh: this one does not look.
-    asking = till.asking.from_memory()
-    command = asking.spend(usage.user_id, usage.tokens, usage.action_type, idempotency_key=key, **usage.details)
-    receipt = await till.submit(command)
-    assert receipt is not None, command
-    return Answered(201, _encoder.encode(UsageAnswer.of(receipt, command.user.name)), receipt.is_replay)
 
 
 async def _spend_many(till: Till, asked: Asked, body: bytes) -> Answered:
     if not is_json(asked.content_type):
-        said = "must be a JSON object, sent as Content-Type: application/json"
-        raise InvalidRequest(f"body: {said}", errors=[{"field": "body", "message": said}])
-    if asked.key is not None and not 1 <= len(asked.key) <= KEY_LENGTH_MAX:
-        said = f"must have 1 to {KEY_LENGTH_MAX} characters"
-        raise InvalidRequest(f"idempotency-key: {said}", errors=[{"field": "idempotency-key", "message": said}])
+        raise wrong(("body", NOT_AN_OBJECT))
+    if complaints := key_complaints(asked.key, is_needed=False):
+        raise wrong(*complaints)
     written, is_replay = await batches.answer(till, body, asked.key)
     return Answered(200, written, is_replay)
 
@@ -73,19 +44,19 @@ async def _spend_many(till: Till, asked: Asked, body: bytes) -> Answered:
 async def _receive(till: Till, asked: Asked, body: bytes) -> Answered:
     """Store a Stripe event and act on it, if one of the secrets signed it."""
     event = verify(body, asked.signature, secrets=asked.webhook_secrets, at=till.clock())
-    return Answered(200, _encoder.encode(EventAnswer.of(await till.submit_stripe_event(event))))
+    return Answered(200, encode(EventAnswer.of(await till.submit_stripe_event(event))))
 
 
 class Route(NamedTuple):
-    """`ask` answers, or returns None: the request may not be as it should be, and nothing was done."""
+    """`ask` answers. Raises: what is wrong with the request."""
 
-    ask: Callable[[Till, Asked, bytes], Awaitable[Answered | None]]
+    ask: Callable[[Till, Asked, bytes], Awaitable[Answered]]
     bytes_max: int = BODY_BYTES_MAX
     has_key: bool = True  # Whether the admin key opens it.
 
 
 _ROUTES = {
-    USAGE: Route(_spend),
+    USAGE: Route(usage.spend),
     BATCH: Route(_spend_many, batches.BATCH_BYTES_MAX),
     events.EVENTS: Route(events.take, batches.BATCH_BYTES_MAX),
     events.TRACES_PATH: Route(events.take_traces, batches.BATCH_BYTES_MAX),
@@ -93,13 +64,13 @@ _ROUTES = {
     HOLDS: Route(holds.place),
     WEBHOOK: Route(_receive, has_key=False),
 }
-# Answered here in full: no other route has the path.
-IN_FULL = (BATCH, events.EVENTS, events.TRACES_PATH, events.LOGS_PATH)
 _OF_A_HOLD = {
     "renew": Route(holds.renew),
     "capture": Route(holds.capture),
     "void": Route(holds.void),
 }
+# Whose paths no route of the framework has; the webhook's has one, which a host may mount by itself.
+PATHS = (*(path for path in _ROUTES if path != WEBHOOK), *(f"{HOLDS}/{{hold_id}}/{act}" for act in _OF_A_HOLD))
 
 
 def route_of(path: str) -> tuple[Route, str] | None:
@@ -110,23 +81,22 @@ def route_of(path: str) -> tuple[Route, str] | None:
     if path.startswith("/v1/holds/"):
         hold_id, _, act = path[10:].partition("/")
         route = _OF_A_HOLD.get(act)
-        if route is not None:
+        if route is not None and hold_id:
             return route, hold_id
     return None
 
 
 class HotRoutes:
-    """Answers on the hot routes; `rest` is the app that answers everything else."""
+    """Answers on the hot routes."""
 
     def __init__(
         self, till: Till, *, admin_key: AdminKey, webhook_secrets: Sequence[str], new_id: Callable[[], UUID],
-        rest: ASGIApp, body_seconds: float,
+        body_seconds: float,
     ) -> None:  # fmt: skip
         self._till = till
         self._admin_key = admin_key
         self._webhook_secrets = webhook_secrets
         self._new_id = new_id
-        self._rest = rest
         self._body_seconds = body_seconds
 
     async def answer(self, route: Route, hold_id: str, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,15 +113,10 @@ class HotRoutes:
             if messages[-1]["type"] != "http.request":
                 return  # The sender has gone, in the middle of the body perhaps.
             body = messages[0]["body"] if len(messages) == 1 else b"".join(each["body"] for each in messages)
-            answered = await route.ask(self._till, asked, body)
-            if answered is not None:
-                await send_answer(send, asked, answered)
-                return
+            await send_answer(send, asked, await route.ask(self._till, asked, body))
         except TillError as error:
             await send_problem(problems.of_error(error, asked.request_id.decode()), asked, receive, send)
         except Exception:
             request_id = asked.request_id.decode()
             log.exception("POST %s failed (request %s)", ascii(scope["path"]), request_id)
             await send_problem(problems.of_bug(request_id), asked, receive, send)
-        else:
-            await self._rest(scope, replayed(messages, receive), send)

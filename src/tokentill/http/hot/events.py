@@ -15,24 +15,20 @@ import logging
 import zlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from urllib.parse import unquote
 
 import msgspec
-from pydantic import ValidationError
 
 from tokentill.core.ledger.commands import Spend
-from tokentill.core.usage.telemetry import Call, action_of_type, name_of_event
+from tokentill.core.usage.telemetry import TelemetryCall, action_of_type, name_of_event
 from tokentill.core.values import replace
-from tokentill.errors import BodyTooLarge, InvalidRequest, MalformedBody, TillError
-from tokentill.http.bodies import EVENTS_MAX, CloudEventBody
+from tokentill.errors import BodyTooLarge, MalformedBody, TillError
 from tokentill.http.hot import batches, otlp
-from tokentill.http.hot.answered import UsageAnswer
+from tokentill.http.hot.answered import UsageView, encode
 from tokentill.http.hot.asked import Answered, Asked
 from tokentill.http.hot.batches import BATCH_BYTES_MAX, CommandOf
 from tokentill.http.hot.otlp import Export, OddExport, Signal
-from tokentill.http.hot.sent import UNREADABLE, EventSent, Usage, judged, usage_of
-from tokentill.http.problems import of_shape
+from tokentill.http.hot.sent import CLOUD_EVENT, EVENT, EVENTS_MAX, UNREADABLE, UsageEvent, parsed, wrong
 from tokentill.http.reading import is_json
 from tokentill.services.accounts.asking import Asking
 from tokentill.store.journal import Receipt
@@ -42,7 +38,6 @@ EVENTS, TRACES_PATH, LOGS_PATH = "/v1/events", "/v1/traces", "/v1/logs"
 
 _any = msgspec.json.Decoder()
 _export = msgspec.json.Decoder(Export)
-_encoder = msgspec.json.Encoder()
 _GZIP = 16 + zlib.MAX_WBITS
 
 log = logging.getLogger("tokentill.http")
@@ -77,64 +72,41 @@ async def take_logs(till: Till, asked: Asked, body: bytes) -> Answered:
 # -- CloudEvents -------------------------------------------------------------------------------------------------------
 
 
-class CloudEventSent(msgspec.Struct):
-    """The fields of `bodies.CloudEventBody`."""
-
-    specversion: str
-    id: str
-    source: str
-    type: str
-    data: dict[str, Any]
-    subject: str | None = None
-    time: str | None = None
-
-
 async def _take_one(till: Till, event: object) -> Answered:
     usage = usage_of_event(event)
     ((name, outcome),) = await batches.carry_out(till, [usage], batches.command_of(None))
     if not isinstance(outcome, Receipt):
         raise outcome
-    return Answered(201, _encoder.encode(UsageAnswer.of(outcome, name)), outcome.is_replay)
+    return Answered(201, encode(UsageView.of(outcome, name)), outcome.is_replay)
 
 
 async def _take_many(till: Till, events: Sequence[object]) -> Answered:
     if len(events) > EVENTS_MAX:
-        raise _wrong("body", f"must have at most {EVENTS_MAX:,} events")
+        raise wrong(("body", f"must have at most {EVENTS_MAX:,} events"))
     usages = await batches.each(events, usage_of_event)
     written, is_replay = batches.answer_of(await batches.carry_out(till, usages, batches.command_of(None)))
     return Answered(200, written, is_replay)
 
 
-def usage_of_event(event: object) -> Usage | TillError:
+def usage_of_event(event: object) -> UsageEvent | TillError:
     """Return the usage that a CloudEvent tells of, or what is wrong with it."""
     try:
-        sent: CloudEventSent | CloudEventBody = msgspec.convert(event, CloudEventSent)
-    except UNREADABLE:
-        sent = CloudEventSent("", "", "", "", {})
-    if sent.specversion != "1.0" or not (sent.id and sent.source and sent.type):
-        try:
-            sent = CloudEventBody.model_validate(event)
-        except ValidationError as error:
-            return of_shape([{**each, "loc": ("body", *each["loc"])} for each in error.errors()])
-    usage = sent.data.copy()
-    if "idempotency_key" in usage:
-        return _wrong("data.idempotency_key", "is not known here: an event is named by its source and id")
-    usage["idempotency_key"] = name_of_event(sent.source, sent.id)
-    if "user_id" not in usage and "userId" not in usage:
-        if sent.subject is None:
-            return _wrong("subject", "is missing: it names the user, or data.user_id does")
-        usage["user_id"] = sent.subject
-    usage.setdefault("action_type", action_of_type(sent.type))
-    usage.setdefault("on_insufficient", "record")
-    if sent.time is not None:
-        usage.setdefault("occurred_at", sent.time)
-    try:
-        told = msgspec.convert(usage, EventSent)
-        if found := usage_of(told, told.idempotency_key):
-            return found
-    except UNREADABLE:
-        pass
-    return judged(usage)
+        sent = CLOUD_EVENT.take(event)
+        usage = sent.data.copy()
+        if "idempotency_key" in usage:
+            raise wrong(("data.idempotency_key", "is not known here: an event is named by its source and id"))
+        usage["idempotency_key"] = name_of_event(sent.source, sent.id)
+        if "user_id" not in usage and "userId" not in usage:
+            if sent.subject is None:
+                raise wrong(("subject", "is missing: it names the user, or data.user_id does"))
+            usage["user_id"] = sent.subject
+        usage.setdefault("action_type", action_of_type(sent.type))
+        usage.setdefault("on_insufficient", "record")
+        if sent.time is not None:
+            usage.setdefault("occurred_at", sent.time)
+        return EVENT.take(usage)
+    except TillError as error:
+        return error
 
 
 def _attributes_in(asked: Asked) -> dict[str, str]:
@@ -147,7 +119,7 @@ def _attributes_in(asked: Asked) -> dict[str, str]:
                 # Strictly: with U+FFFD for what is no UTF-8, two broken names would be one event.
                 found[name] = unquote(value.decode("latin-1"), errors="strict")
             except UnicodeDecodeError:
-                raise _wrong(name, "is not UTF-8, percent-encoded") from None
+                raise wrong((name, "is not UTF-8, percent-encoded")) from None
     return found
 
 
@@ -157,7 +129,7 @@ def _attributes_in(asked: Asked) -> dict[str, str]:
 async def _take_export(till: Till, sent: Export | OddExport, signal: Signal) -> Answered:
     """Record the calls of an export. Raises: Unavailable when any of them must be sent again: then all are to be."""
     if sent.resource_logs if signal == "spans" else sent.resource_spans:
-        raise _wrong("body", f"must hold {signal} only: an export is of one kind, and nothing of it may be lost")
+        raise wrong(("body", f"must hold {signal} only: an export is of one kind, and nothing of it may be lost"))
     records = list(otlp.records_of(sent, signal))
     calls = [call for call in await batches.each(records, otlp.call_of) if call is not None]
     command_of = _command_of(till.clock())
@@ -174,17 +146,17 @@ async def _take_export(till: Till, sent: Export | OddExport, signal: Signal) -> 
     if rejected:
         # An exporter's owner may never look at what it is answered.
         log.warning("not recorded of what %s tell: %s", signal, said["partialSuccess"]["errorMessage"])
-    return Answered(200, _encoder.encode(said))
+    return Answered(200, encode(said))
 
 
 def _command_of(now: datetime) -> CommandOf:
-    def command(asking: Asking, call: Call, _: int) -> Spend:
-        facts = call.facts
-        if "occurred_at" in facts and facts["occurred_at"] > now:
+    def command(asking: Asking, told: TelemetryCall, _: int) -> Spend:
+        call = told.call
+        if call.occurred_at is not None and call.occurred_at > now:
             # The exporter's clock is ahead: no reason to lose what has happened, and nobody there to put it right.
-            facts = {**facts, "occurred_at": now}
-        spend = asking.spend(call.user, None, call.action_type, **facts)
-        return replace(spend, key=call.keys[0], aliases=call.keys[1:])
+            call = replace(call, occurred_at=now)
+        spend = asking.spend_of(told.user, call, on_insufficient="record", may_ask=False)
+        return replace(spend, key=told.keys[0], aliases=told.keys[1:])
 
     return command
 
@@ -211,7 +183,7 @@ def _converted(sent: object) -> OddExport:
     try:
         return msgspec.convert(sent, OddExport)
     except UNREADABLE as error:
-        raise _wrong("body", f"is no export of OTLP: {error}") from None
+        raise wrong(("body", f"is no export of OTLP: {error}")) from None
 
 
 # -- Bodies ------------------------------------------------------------------------------------------------------------
@@ -222,7 +194,7 @@ def _parsed(body: bytes) -> object:
     try:
         return _any.decode(body)
     except UNREADABLE:
-        return batches.parsed(body)
+        return parsed(body)
 
 
 def _unpacked(asked: Asked, body: bytes) -> bytes:
@@ -231,12 +203,14 @@ def _unpacked(asked: Asked, body: bytes) -> bytes:
     Raises: InvalidRequest, MalformedBody, BodyTooLarge.
     """
     if not is_json(asked.content_type):
-        raise _wrong("body", "must be JSON, sent as application/json (OTLP: http/json) or application/cloudevents+json")
+        raise wrong(
+            ("body", "must be JSON, sent as application/json (OTLP: http/json) or application/cloudevents+json")
+        )
     encoding = next((value for name, value in asked.scope["headers"] if name == b"content-encoding"), b"identity")
     if encoding.lower() == b"identity":
         return body
     if encoding.lower() != b"gzip":
-        raise _wrong("content-encoding", "must be gzip or left out")
+        raise wrong(("content-encoding", "must be gzip or left out"))
     unpacking = zlib.decompressobj(_GZIP)
     try:
         unpacked = unpacking.decompress(body, BATCH_BYTES_MAX + 1)
@@ -249,7 +223,3 @@ def _unpacked(asked: Asked, body: bytes) -> bytes:
     if unpacking.unused_data:  # To leave it alone could lose a second piece.
         raise MalformedBody("The body goes on behind what gzip made.")
     return unpacked
-
-
-def _wrong(field: str, said: str) -> InvalidRequest:
-    return InvalidRequest(f"{field}: {said}", errors=[{"field": field, "message": said}])

@@ -1,86 +1,69 @@
-"""The hot routes about holds: what `http.routes.holds` does, for requests that are surely right.
+"""The hot routes about holds: tokens set aside for calls whose size is not known yet.
 
-Each returns None when it is not sure, or when something would have to be read first: then nothing was done, and
-`http.routes.holds` answers.
+A hold's id in the API names its account, too (`HoldReceipt.id`), so that a path says all.
 """
 
-import msgspec
+from functools import partial
+from uuid import UUID
 
-from tokentill.core.keys import KEY_LENGTH_MAX
+from starlette.concurrency import run_in_threadpool
+
 from tokentill.core.ledger.holds import address_of
 from tokentill.core.users import User
-from tokentill.http.hot.answered import CaptureAnswer, HoldAnswer
+from tokentill.errors import HoldNotFound
+from tokentill.http.hot.answered import CaptureView, HoldView, encode
 from tokentill.http.hot.asked import Answered, Asked
-from tokentill.http.hot.sent import UNREADABLE, CaptureSent, HoldSent, RenewSent, capture_of, hold_of
+from tokentill.http.hot.sent import CAPTURE, HOLD, RENEW, CaptureBody, RenewBody, read_request
 from tokentill.till import Till
 
-_hold_sent = msgspec.json.Decoder(HoldSent)
-_renew_sent = msgspec.json.Decoder(RenewSent)
-_capture_sent = msgspec.json.Decoder(CaptureSent)
-_encoder = msgspec.json.Encoder()
+
+async def place(till: Till, asked: Asked, body: bytes) -> Answered:
+    """Refused with 402 when they cannot be reached. Repeated with its key, the hold is answered as it stands."""
+    wanted = read_request(asked, body, HOLD, key="needed")
+    ask = partial(
+        till.asking.hold, wanted.user_id, wanted.tokens, wanted.action_type, ttl=wanted.ttl_seconds, model=wanted.model,
+        provider=wanted.provider, metadata=wanted.metadata, idempotency_key=asked.key,
+    )  # fmt: skip
+    # An action that is not known yet is looked up in the database, and the loop must not wait for that.
+    is_known = till.asking.knows(wanted.action_type)
+    hold = await till.submit(ask(may_ask=False) if is_known else await run_in_threadpool(ask))
+    return Answered(201, encode(HoldView.of(hold)), hold.is_replay)
 
 
-async def place(till: Till, asked: Asked, body: bytes) -> Answered | None:
-    key = asked.key
-    if asked.content_type != b"application/json" or key is None or not 1 <= len(key) <= KEY_LENGTH_MAX:
-        return None
-    try:
-        wanted = hold_of(_hold_sent.decode(body))
-    except UNREADABLE:
-        return None
-    if wanted is None or not till.asking.knows(wanted["action_type"]):
-        return None
-    hold = await till.submit(till.asking.from_memory().hold(idempotency_key=key, **wanted))
-    return Answered(201, _encoder.encode(HoldAnswer.of(hold)), hold.is_replay)
+async def renew(till: Till, asked: Asked, body: bytes) -> Answered:
+    """Safe to repeat: it never lives shorter than it would have."""
+    wanted = read_request(asked, body, RENEW, key="ignored", default=_RENEW)
+    hold = await till.submit(till.asking.renew(*address(asked.hold_id), ttl=wanted.ttl_seconds))
+    return Answered(200, encode(HoldView.of(hold)))
 
 
-async def renew(till: Till, asked: Asked, body: bytes) -> Answered | None:
-    address = address_of(asked.hold_id)
-    if address is None or (body and asked.content_type != b"application/json"):
-        return None
-    try:
-        sent = _renew_sent.decode(body or b"{}")
-    except UNREADABLE:
-        return None
-    user_id, held = address
-    hold = await till.submit(till.asking.renew(User(user_id), held, ttl=sent.ttl_seconds))
-    return Answered(200, _encoder.encode(HoldAnswer.of(hold)))
-
-
-async def capture(till: Till, asked: Asked, body: bytes) -> Answered | None:
-    address, key = address_of(asked.hold_id), asked.key
-    if address is None or (body and asked.content_type != b"application/json"):
-        return None
-    if key is not None and not 1 <= len(key) <= KEY_LENGTH_MAX:
-        return None
-    try:
-        sent = _capture_sent.decode(body or b"{}")
-        wanted = capture_of(sent)
-    except UNREADABLE:
-        return None
-    if wanted is None:
-        return None
-    if sent.action_type is not None and not till.asking.knows(sent.action_type):
-        return None
-    if not wanted.keys().isdisjoint(("input_tokens", "output_tokens", "pools", "response")):
-        # Charged by the rule of the hold's action, and priced by the model that the hold names: both in the database.
-        if sent.action_type is None and wanted.get("tokens") is None:
-            return None
-        if "model_used" not in wanted and "cost_estimate" not in wanted:
-            return None
-        if not till.asking.is_fresh:
-            return None
-    user_id, held = address
-    command = till.asking.from_memory().capture(User(user_id), held, idempotency_key=key, **wanted)
+async def capture(till: Till, asked: Asked, body: bytes) -> Answered:
+    """Safe to repeat, with a key or without: a hold is captured once, and asked again, it answers that."""
+    call = read_request(asked, body, CAPTURE, key="taken", default=_CAPTURE)
+    ask = partial(
+        till.asking.capture_of, *address(asked.hold_id), call, on_insufficient=call.on_insufficient,
+        idempotency_key=asked.key,
+    )  # fmt: skip
+    must_read = till.asking.must_read(call, is_captured=True)
+    command = await run_in_threadpool(ask) if must_read else ask(may_ask=False)
     receipt = await till.submit(command)
     assert receipt is not None, command
-    return Answered(200, _encoder.encode(CaptureAnswer.of(receipt, asked.hold_id)), receipt.is_replay)
+    return Answered(200, encode(CaptureView.of(receipt, asked.hold_id)), receipt.is_replay)
 
 
-async def void(till: Till, asked: Asked, _: bytes) -> Answered | None:
-    address = address_of(asked.hold_id)
-    if address is None:
-        return None
-    user_id, held = address
-    hold = await till.submit(till.asking.void(User(user_id), held))
-    return Answered(200, _encoder.encode(HoldAnswer.of(hold)))
+async def void(till: Till, asked: Asked, _: bytes) -> Answered:
+    """Safe to repeat. One that has expired is free already."""
+    hold = await till.submit(till.asking.void(*address(asked.hold_id)))
+    return Answered(200, encode(HoldView.of(hold)))
+
+
+def address(hold_id: str) -> tuple[User, UUID]:
+    """Return the account and the hold that an id names. Raises: HoldNotFound."""
+    found = address_of(hold_id)
+    if found is None:
+        raise HoldNotFound("This is no id of a hold: pass on the one that placing it answered.", hold_id=hold_id[:100])
+    user_id, held = found
+    return User(user_id), held
+
+
+_RENEW, _CAPTURE = RenewBody(), CaptureBody()

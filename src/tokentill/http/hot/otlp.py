@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import msgspec
 
 from tokentill.core.usage import telemetry
-from tokentill.core.usage.telemetry import Attributes, Call
+from tokentill.core.usage.telemetry import Attributes, TelemetryCall
 from tokentill.errors import InvalidRequest, TillError
 from tokentill.http.hot.sent import UNREADABLE
 
@@ -127,7 +127,7 @@ def records_of(sent: Export | OddExport, signal: Signal) -> Iterator[Record]:
                 yield from (Record(log, resource, signal) for log in scoped.log_records or ())
 
 
-def call_of(record: Record) -> Call | TillError | None:
+def call_of(record: Record) -> TelemetryCall | TillError | None:
     """Return the call that a record tells of, what is wrong with it, or None for what is no call of a model."""
     resource = record.resource
     try:

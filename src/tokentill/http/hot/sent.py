@@ -1,256 +1,348 @@
-"""What the hot routes are sent, read by msgspec: the same as the models in `bodies` say, many times as fast.
+"""What the hot routes are sent: one description of each body, which decodes it, checks it and documents it.
 
-Those stay the one description of a body: OpenAPI shows them, and they say what is wrong with a bad one. The readers
-here take what they are sure to understand as pydantic does, and leave the rest to it.
+A body is decoded in one go where it is as it should be. What msgspec does not take is looked at once more, field by
+field, with Python's own JSON reader: it may be right all the same (another name of a field, another way to write a
+time, a NaN), and if not, all that is wrong with it is said, each field in our words.
 
-They are stricter than need be in places (an odd way to write a time), which costs such a body some microseconds and
-changes nothing. A number of cents keeps all its digits here; there it has been a float.
+Whether a number is in range is the till's to say (`core.checks`), so that every edge refuses it with the same words.
 """
 
+import json
 import re
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Mapping
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import UNSET, UnsetType
-from pydantic import ValidationError
+from msgspec import Meta, inspect
 
-from tokentill.core.ledger.commands import OnInsufficient
-from tokentill.core.ledger.holds import TTL_DEFAULT
-from tokentill.errors import InvalidRequest, MalformedBody, TillError
-from tokentill.http.bodies import UsageBody, UsageEvent
-from tokentill.http.problems import of_shape
+from tokentill.core.calls import Call, Count, OnInsufficient
+from tokentill.core.checks import TOKENS_MAX
+from tokentill.core.keys import KEY_LENGTH_MAX
+from tokentill.core.ledger.holds import TTL_DEFAULT, TTL_MAX
+from tokentill.errors import InvalidRequest, MalformedBody
+from tokentill.http.hot.asked import Asked
+from tokentill.http.reading import is_json
+
+EVENTS_MAX = 10_000
 
 # What msgspec raises: its own errors, and Python's for bad UTF-8 and for depth.
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
-_PLAIN_TIME = re.compile(
-    r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d(\.(\d{3}|\d{6}))?(Z|[+-]([01]\d|2[0-3]):\d\d)", re.ASCII
-)
-_COST_MAX = 10**12
 TTL_SECONDS_DEFAULT = int(TTL_DEFAULT.total_seconds())
+_TTL_RANGE: dict[str, Any] = {"minimum": 1, "maximum": int(TTL_MAX.total_seconds())}
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """A usage body that has the right shape, as `Asking.spend` is asked."""
+# -- Bodies ------------------------------------------------------------------------------------------------------------
 
+
+class UsageBody(Call, kw_only=True, frozen=True):
     user_id: str
-    tokens: int | None
     action_type: str
-    details: dict[str, Any]  # The other keywords of `Asking.spend`, but for the key.
-    idempotency_key: str | None = None  # Of an event in a batch.
-
-    @classmethod
-    def of(cls, body: UsageBody) -> "Usage":
-        details = body.model_dump(exclude={"user_id", "tokens", "action_type", "idempotency_key"})
-        key = body.idempotency_key if isinstance(body, UsageEvent) else None
-        return cls(body.user_id, body.tokens, body.action_type, details, key)
+    on_insufficient: Annotated[
+        OnInsufficient, Meta(description="record: it has happened already, so it is written even into debt.")
+    ] = "refuse"
 
 
-class CallSent(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """What is said of an AI call, whether it was held for or not.
+class UsageEvent(UsageBody, kw_only=True, frozen=True):
+    """One of many: what `POST /v1/usage` takes, and its own key."""
 
-    A field stands here under each of its names: of two at once, pydantic says which is too many. By keyword only, so
-    that these come after a body's own fields: msgspec looks for each name from where it found the last one.
+    idempotency_key: Annotated[
+        str | None,
+        Meta(description="Names this event; else it is named by the request's Idempotency-Key and its place in it."),
+    ] = None
+
+
+class BatchBody(msgspec.Struct, forbid_unknown_fields=True):
+    events: Annotated[list[UsageEvent], Meta(min_length=1, max_length=EVENTS_MAX)]
+
+
+class HoldBody(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    user_id: str
+    tokens: Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": TOKENS_MAX})]
+    action_type: str
+    ttl_seconds: Annotated[int, Meta(description="After so long it frees itself.", extra_json_schema=_TTL_RANGE)] = (
+        TTL_SECONDS_DEFAULT
+    )
+    model: str | None = None
+    provider: Annotated[str | None, Meta(description="Who will serve the call.")] = None
+    metadata: dict[str, Any] | None = None
+
+
+class RenewBody(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    ttl_seconds: Annotated[
+        int,
+        Meta(description="From now on; never shorter than it would have lived.", extra_json_schema=_TTL_RANGE),
+    ] = TTL_SECONDS_DEFAULT
+
+
+class CaptureBody(Call, kw_only=True, frozen=True):
+    action_type: Annotated[str | None, Meta(description="The hold's, unless given.")] = None
+    tokens: Annotated[
+        Count | None,
+        Meta(
+            description="What the call took. Without it the counts decide, and without counts it is all that was held."
+        ),
+    ] = None
+    on_insufficient: Annotated[
+        OnInsufficient, Meta(description="refuse: what exceeds the hold must be there, or nothing is captured.")
+    ] = "record"
+
+
+class CloudEventBody(msgspec.Struct, kw_only=True, frozen=True):
+    """A CloudEvent 1.0 as JSON. What it has beside these (extensions, a schema) is left alone."""
+
+    specversion: Literal["1.0"]
+    id: Annotated[str, Meta(min_length=1, description="Names the event, together with its source.")]
+    source: Annotated[str, Meta(min_length=1)]
+    type: Annotated[str, Meta(min_length=1, description="What comes after its last dot is the action.")]
+    subject: Annotated[str | None, Meta(description="The user, unless data names one.")] = None
+    time: Annotated[str | None, Meta(description="When it occurred, unless data says.")] = None
+    data: Annotated[
+        dict[str, Any], Meta(description="The fields of POST /v1/usage, as far as the event does not say them.")
+    ]
+
+
+# -- Field by field ----------------------------------------------------------------------------------------------------
+
+
+class _Wrong(Exception):
+    """What is wrong with a field, and where in it."""
+
+    def __init__(self, said: str, where: str = "") -> None:
+        self.said, self.where = said, where
+
+
+_Read = Callable[[Any], Any]
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
+_WORDS: dict[type, str] = {str: "string", int: "integer", bool: "boolean", dict: "dictionary", list: "list"}
+
+
+def _reader_of(described: inspect.Type) -> _Read:
+    """Return what reads a value of this type from parsed JSON, or raises _Wrong."""
+    match described:
+        case inspect.Metadata(type=inner):
+            return _reader_of(inner)
+        case inspect.UnionType(types=types):
+            (inner,) = [each for each in types if not isinstance(each, inspect.NoneType)]
+            read = _reader_of(inner)
+            return lambda value: None if value is None else read(value)
+        case inspect.StrType(min_length=shortest):
+            return lambda value: _text(value, shortest or 0)
+        case inspect.IntType():
+            return lambda value: _of_type(value, int)
+        case inspect.BoolType():
+            return lambda value: _of_type(value, bool)
+        case inspect.DecimalType():
+            return _cents
+        case inspect.DateTimeType():
+            return _moment
+        case inspect.LiteralType(values=values):
+            return lambda value: _one_of(value, values)
+        case inspect.DictType(value_type=inspect.AnyType()):
+            return lambda value: _of_type(value, dict)
+        case inspect.DictType(value_type=inner):
+            read = _reader_of(inner)
+            return lambda value: _each(value, read)
+        case _:
+            raise AssertionError(described)
+
+
+def _of_type(value: object, kind: type) -> object:
+    if type(value) is not kind:
+        raise _Wrong(f"input should be a valid {_WORDS[kind]}")
+    return value
+
+
+def _text(value: object, shortest: int) -> object:
+    _of_type(value, str)
+    if len(str(value)) < shortest:
+        raise _Wrong(f"must have at least {shortest} character")
+    return value
+
+
+def _one_of(value: object, values: tuple[Any, ...]) -> object:
+    if not isinstance(value, str) or value not in values:
+        raise _Wrong(f"input should be {' or '.join(map(repr, sorted(values, reverse=True)))}")
+    return value
+
+
+def _each(value: object, read: _Read) -> object:
+    _of_type(value, dict)
+    assert isinstance(value, dict)
+    for name, each in value.items():
+        try:
+            read(each)
+        except _Wrong as error:
+            raise _Wrong(error.said, f".{name}") from None
+    return value
+
+
+def _cents(value: object) -> object:
+    # What number it is, the till checks.
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise _Wrong("must be a number of cents, or a text with one")
+    return value
+
+
+def _moment(value: object) -> datetime:
+    if not isinstance(value, str) or not _TIME.match(value):
+        raise _Wrong("must be a time like 2026-01-05T12:00:00Z")
+    try:
+        found = datetime.fromisoformat(value.upper())
+    except ValueError:
+        raise _Wrong("must be a time like 2026-01-05T12:00:00Z, and one that exists") from None
+    if found.tzinfo is None:
+        raise _Wrong("input should have timezone info")
+    try:
+        return found.astimezone(UTC)
+    except OverflowError:
+        raise _Wrong("must be a time that exists in UTC") from None
+
+
+# -- Reading them ------------------------------------------------------------------------------------------------------
+
+_OF_A_CALL = {"tokens_used": "tokens", "model": "model_used"}
+_FINER = re.compile(rb"\.\d{7,}")  # Than a microsecond: msgspec rounds a time, and we have always cut it off.
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+class Reader(Generic[B]):
+    """Reads bodies of one kind. `other_names` are the fields' second names: either may be sent, but not both."""
+
+    def __init__(self, kind: type[B], other_names: Mapping[str, str] | None = None) -> None:
+        self._kind = kind
+        self._decoder = msgspec.json.Decoder(kind)
+        self._other_names = other_names or {}
+        described = inspect.type_info(kind)
+        assert isinstance(described, inspect.StructType)
+        # Who comes first.
+        fields = sorted(described.fields, key=lambda field: field.encode_name != "user_id")
+        self._fields = [(field.encode_name, field.required, _reader_of(field.type)) for field in fields]
+        self._is_open = not described.forbid_unknown_fields
+
+    def read(self, body: bytes) -> B:
+        """Return a body that was sent. Raises: InvalidRequest, MalformedBody."""
+        found = self.at_once(body)
+        return self.judge(parsed(body)) if found is None else found
+
+    def at_once(self, body: bytes) -> B | None:
+        """Return a body that msgspec takes and is sure of; None: it needs another look."""
+        try:
+            found = self._decoder.decode(body)
+        except UNREADABLE:
+            return None
+        return found if _is_sure(found, body) else None
+
+    def take(self, sent: object) -> B:
+        """Return what was parsed already. Raises: InvalidRequest."""
+        try:
+            found = msgspec.convert(sent, self._kind)
+            if _is_sure(found, str(sent.get("occurred_at", "")).encode() if isinstance(sent, dict) else b""):
+                return found
+        except UNREADABLE:
+            pass
+        return self.judge(sent)
+
+    def judge(self, sent: object) -> B:
+        """Return what was parsed already, looked at field by field. Raises: InvalidRequest, with all that is wrong."""
+        if not isinstance(sent, dict):
+            raise wrong(("body", NOT_AN_OBJECT))
+        left = dict(sent)
+        for other, name in self._other_names.items():
+            if other in left and name not in left:
+                left[name] = left.pop(other)
+        said: dict[str, Any] = {}
+        complaints: list[tuple[str, str]] = []
+        for name, is_required, read in self._fields:
+            if name not in left:
+                if is_required:
+                    complaints.append((name, "is missing"))
+                continue
+            try:
+                said[name] = read(left.pop(name))
+            except _Wrong as error:
+                complaints.append((f"{name}{error.where}", error.said))
+        if not self._is_open:
+            complaints += [(str(name), "is not known here") for name in left]
+        if complaints:
+            raise wrong(*complaints)
+        return self._kind(**said)
+
+
+USAGE = Reader(UsageBody, {"userId": "user_id", **_OF_A_CALL})
+EVENT = Reader(UsageEvent, {"userId": "user_id", **_OF_A_CALL})
+HOLD = Reader(HoldBody, {"userId": "user_id", "model_used": "model"})
+RENEW = Reader(RenewBody)
+CAPTURE = Reader(CaptureBody, _OF_A_CALL)
+CLOUD_EVENT = Reader(CloudEventBody)
+
+UseOfKey = Literal["needed", "taken", "ignored"]
+
+NOT_AN_OBJECT = "must be a JSON object, sent as Content-Type: application/json"
+
+
+def read_request(asked: Asked, body: bytes, reader: Reader[B], *, key: UseOfKey, default: B | None = None) -> B:
+    """Return the body of a request whose key is as it should be, or `default` where none was sent.
+
+    Raises: InvalidRequest, with all that is wrong, the header's faults first; MalformedBody.
     """
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    pools: dict[str, int] | None = None
-    model_used: str | UnsetType | None = UNSET
-    model_used_too: str | UnsetType | None = msgspec.field(name="model", default=UNSET)
-    cost_estimate: Decimal | None = None
-    success: bool = True
-    error_message: str | None = None
-    estimated: bool = False
-    metadata: dict[str, Any] | None = None
-    occurred_at: str | None = None
-    provider_request_id: str | None = None
-    provider: str | None = None
-    service_tier: str | None = None
-    response: dict[str, Any] | None = None
-    usage_note: str | None = None
-    raw_usage: dict[str, Any] | None = None
-    on_insufficient: OnInsufficient = "refuse"
-
-
-class UsageSent(CallSent):
-    """The fields of `bodies.UsageBody`."""
-
-    action_type: str
-    user_id: str | UnsetType = UNSET
-    user_id_too: str | UnsetType = msgspec.field(name="userId", default=UNSET)
-    tokens: int | UnsetType | None = UNSET
-    tokens_too: int | UnsetType | None = msgspec.field(name="tokens_used", default=UNSET)
+    if asked.content_type == b"application/json" and asked.key is not None and 1 <= len(asked.key) <= KEY_LENGTH_MAX:
+        at_once = reader.at_once(body)  # What nearly all are.
+        if at_once is not None:
+            return at_once
+    complaints = [] if key == "ignored" else key_complaints(asked.key, is_needed=key == "needed")
+    found = default
+    if not body:
+        if default is None:
+            complaints.append(("body", "a JSON object is missing"))
+    elif not is_json(asked.content_type):
+        complaints.append(("body", NOT_AN_OBJECT))
+    elif default is None or body.strip() != b"null":
+        try:
+            found = reader.read(body)
+        except InvalidRequest as error:
+            if not complaints:
+                raise
+            complaints += [(each["field"], each["message"]) for each in error.fields["errors"]]  # type: ignore[attr-defined]
+    if complaints:
+        raise wrong(*complaints)
+    assert found is not None
+    return found
 
 
-class EventSent(UsageSent):
-    idempotency_key: str | None = None
+def key_complaints(key: str | None, *, is_needed: bool) -> list[tuple[str, str]]:
+    """Return what is wrong with a request's key."""
+    if key is None:
+        return [("idempotency-key", "is missing")] if is_needed else []
+    if 1 <= len(key) <= KEY_LENGTH_MAX:
+        return []
+    return [("idempotency-key", f"must have 1 to {KEY_LENGTH_MAX} characters")]
 
 
-class BatchSent(msgspec.Struct, forbid_unknown_fields=True):
-    events: list[EventSent]
+def wrong(*complaints: tuple[str, str]) -> InvalidRequest:
+    """Return the error that says which fields are wrong, and how."""
+    said = [{"field": field, "message": message} for field, message in complaints]
+    return InvalidRequest("; ".join(f"{field}: {message}" for field, message in complaints[:5]), errors=said)
 
 
-class RawBatchSent(msgspec.Struct, forbid_unknown_fields=True):
-    """A batch of which some event is not as it should be, or oddly written."""
-
-    events: list[msgspec.Raw]
-
-
-class HoldSent(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields of `bodies.HoldBody`."""
-
-    action_type: str
-    tokens: int
-    user_id: str | UnsetType = UNSET
-    user_id_too: str | UnsetType = msgspec.field(name="userId", default=UNSET)
-    ttl_seconds: int = TTL_SECONDS_DEFAULT
-    model: str | UnsetType | None = UNSET
-    model_too: str | UnsetType | None = msgspec.field(name="model_used", default=UNSET)
-    provider: str | None = None
-    metadata: dict[str, Any] | None = None
-
-
-class RenewSent(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields of `bodies.RenewBody`."""
-
-    ttl_seconds: int = TTL_SECONDS_DEFAULT
-
-
-class CaptureSent(CallSent):
-    """The fields of `bodies.CaptureBody`."""
-
-    action_type: str | None = None
-    tokens: int | UnsetType | None = UNSET
-    tokens_too: int | UnsetType | None = msgspec.field(name="tokens_used", default=UNSET)
-    on_insufficient: OnInsufficient = "record"
-
-
-def usage_of(sent: UsageSent, idempotency_key: str | None = None) -> Usage | None:
-    """Return what was sent, or None when pydantic must judge it."""
-    user_id, other = sent.user_id, sent.user_id_too
-    if other is not UNSET:
-        if user_id is not UNSET:
-            return None
-        user_id = other
-    elif user_id is UNSET:
-        return None
-    tokens, counted = sent.tokens, sent.tokens_too
-    if counted is not UNSET:
-        if tokens is not UNSET:
-            return None
-        tokens = counted
-    details = _details_of(sent)
-    if details is None:
-        return None
-    return Usage(user_id, None if tokens is UNSET else tokens, sent.action_type, details, idempotency_key)
-
-
-def hold_of(sent: HoldSent) -> dict[str, Any] | None:
-    """Return what was sent as the keywords of `Asking.hold`, or None when pydantic must judge it."""
-    user_id, other = sent.user_id, sent.user_id_too
-    if other is not UNSET:
-        if user_id is not UNSET:
-            return None
-        user_id = other
-    elif user_id is UNSET:
-        return None
-    model, named = sent.model, sent.model_too
-    if named is not UNSET:
-        if model is not UNSET:
-            return None
-        model = named
-    return {
-        "user": user_id, "tokens": sent.tokens, "action_type": sent.action_type, "ttl": sent.ttl_seconds,
-        "model": None if model is UNSET else model, "provider": sent.provider, "metadata": sent.metadata,
-    }  # fmt: skip
-
-
-def capture_of(sent: CaptureSent) -> dict[str, Any] | None:
-    """Return what was sent as keywords of `Asking.capture`, or None when pydantic must judge it."""
-    tokens, counted = sent.tokens, sent.tokens_too
-    if counted is not UNSET:
-        if tokens is not UNSET:
-            return None
-        tokens = counted
-    details = _details_of(sent)
-    if details is not None:
-        if tokens is not UNSET:
-            details["tokens"] = tokens
-        if sent.action_type is not None:
-            details["action_type"] = sent.action_type
-    return details
-
-
-def _details_of(sent: CallSent) -> dict[str, Any] | None:
-    """Return what was said of a call, by the names that `Asking` has for it, or None when pydantic must judge it."""
-    model, named = sent.model_used, sent.model_used_too
-    if named is not UNSET:
-        if model is not UNSET:
-            return None
-        model = named
-    cost = sent.cost_estimate
-    if cost is not None and not (cost.is_finite() and 0 <= cost <= _COST_MAX):
-        return None
-    details: dict[str, Any] = {"on_insufficient": sent.on_insufficient}
-    if sent.occurred_at is not None:
-        occurred_at = moment_of(sent.occurred_at)
-        if occurred_at is None:
-            return None
-        details["occurred_at"] = occurred_at
-    # Most of it is left out most of the time, and what is left out need not be passed on.
-    if sent.input_tokens is not None:
-        details["input_tokens"] = sent.input_tokens
-    if sent.output_tokens is not None:
-        details["output_tokens"] = sent.output_tokens
-    if sent.pools is not None:
-        details["pools"] = sent.pools
-    if model is not UNSET and model is not None:
-        details["model_used"] = model
-    if cost is not None:
-        details["cost_estimate"] = cost
-    if not sent.success:
-        details["success"] = False
-    if sent.error_message is not None:
-        details["error_message"] = sent.error_message
-    if sent.estimated:
-        details["estimated"] = True
-    if sent.metadata is not None:
-        details["metadata"] = sent.metadata
-    if sent.provider_request_id is not None:
-        details["provider_request_id"] = sent.provider_request_id
-    if sent.provider is not None:
-        details["provider"] = sent.provider
-    if sent.service_tier is not None:
-        details["service_tier"] = sent.service_tier
-    if sent.response is not None:
-        details["response"] = sent.response
-    if sent.usage_note is not None:
-        details["usage_note"] = sent.usage_note
-    if sent.raw_usage is not None:
-        details["raw_usage"] = sent.raw_usage
-    return details
-
-
-def moment_of(text: str) -> datetime | None:
-    """Return the time that a plainly written text names, in UTC; None for any other text."""
-    if not _PLAIN_TIME.fullmatch(text):
-        return None
+def parsed(body: bytes) -> object:
+    """Return a body as Python's own reader has it. Raises: MalformedBody."""
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+        return json.loads(body)
+    except json.JSONDecodeError as error:
+        raise MalformedBody(f"The body is not JSON: {error.msg} (character {error.pos}).") from None
+    except (ValueError, RecursionError):
+        raise MalformedBody("The body is no JSON that can be read.") from None
 
 
-def judged(event: object) -> Usage | TillError:
-    """Return what pydantic makes of one event of a batch: the usage, or what is wrong with it."""
-    if not isinstance(event, dict):
-        return InvalidRequest("An event is a JSON object.", errors=[{"field": "event", "message": "must be an object"}])
-    try:
-        return Usage.of(UsageEvent.model_validate(event))
-    except ValidationError as error:
-        return of_shape([{**each, "loc": ("body", *each["loc"])} for each in error.errors()])
-    except RecursionError:
-        return MalformedBody("The event is nested too deeply.")
+def are_exact(times: Collection[datetime], sent: bytes) -> bool:
+    """Whether times that msgspec has read in `sent` are those that were meant, and exist in UTC."""
+    return all(MINYEAR < at.year < MAXYEAR for at in times) and not (times and _FINER.search(sent))
+
+
+def _is_sure(found: object, sent: bytes) -> bool:
+    at = found.occurred_at if isinstance(found, Call) else None
+    return at is None or are_exact((at,), sent)

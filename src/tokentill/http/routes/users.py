@@ -5,12 +5,14 @@ A user id may hold slashes: the last segment says what is asked, all before it i
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from starlette.convertors import Convertor, register_url_convertor
 
 from tokentill.http.auth import AdminOnly
-from tokentill.http.bodies import BalanceView, HistoryView, HoldsView, LotsView
+from tokentill.http.bodies import BalanceView, HistoryView, LotsView
 from tokentill.http.deps import TillDep, UserId, cursor_of, page_of
+from tokentill.http.hot.answered import HoldsView, encode
+from tokentill.http.hot.document import answer
 from tokentill.http.problems import problems
 
 
@@ -63,13 +65,14 @@ def read_lots(user_id: UserId, till: TillDep) -> LotsView:
     return LotsView.of(till.lots(user_id), user_id)
 
 
-@router.get("/holds", summary="The holds that are open")
+@router.get("/holds", summary="The holds that are open", responses={200: answer("HoldsView")}, response_class=Response)
 def read_holds(
     user_id: UserId,
     till: TillDep,
     include_closed: Annotated[
         bool, Query(description="Those that were captured, voided or have expired, too.")
     ] = False,
-) -> HoldsView:
+) -> Response:
     """Oldest first. What is held is their sum, and nothing else."""
-    return HoldsView.of(till.holds(user_id, include_closed=include_closed), user_id)
+    held = HoldsView.of(till.holds(user_id, include_closed=include_closed), user_id)
+    return Response(encode(held), media_type="application/json")

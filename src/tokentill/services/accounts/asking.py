@@ -20,7 +20,7 @@ from tokentill.core.users import User
 from tokentill.errors import InvalidAmount
 from tokentill.services.calls.calling import Calling, Who
 from tokentill.services.calls.costing import UnknownModels
-from tokentill.services.calls.rates import RatesAsOf, RatesInForce
+from tokentill.services.calls.rates import RatesInForce
 
 
 class Asking(Calling):
@@ -30,7 +30,7 @@ class Asking(Calling):
         self,
         *,
         catalog: Callable[[], Catalog],
-        rates: RatesInForce | RatesAsOf,
+        rates: RatesInForce,
         unknown_models: UnknownModels,
         new_id: Callable[[], UUID],
         clock: Callable[[], datetime],
@@ -40,13 +40,6 @@ class Asking(Calling):
             rates=rates, unknown_models=unknown_models, new_id=new_id, clock=clock, hold_placed=hold_placed
         )
         self._catalog = catalog
-
-    def from_memory(self) -> "Asking":
-        """Return one that never asks the database: an action that is not known yet is an unknown one."""
-        return Asking(
-            catalog=self._catalog, rates=RatesAsOf(self._rates.now), unknown_models=self._unknown_models,
-            new_id=self._new_id, clock=self._clock, hold_placed=self._hold_placed,
-        )  # fmt: skip
 
     def grant(
         self,

@@ -127,17 +127,3 @@ class RatesInForce:
         if self._books.known is not None:
             self._books.at(revision)
         self.now = Rates(found, revision, at, self._books)
-
-
-class RatesAsOf:
-    """Rates that stay as they are: for whoever must not wait for the database."""
-
-    def __init__(self, rates: Rates) -> None:
-        self.now = rates
-        self.is_fresh = True
-
-    def followed(self) -> Rates:
-        return self.now
-
-    def read(self) -> Rates:
-        return self.now

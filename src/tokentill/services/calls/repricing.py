@@ -18,9 +18,10 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import islice
 
+from tokentill.core.calls import Call
 from tokentill.core.companions import Audited
 from tokentill.core.keys import Key
-from tokentill.core.ledger.commands import Grant, Spend
+from tokentill.core.ledger.commands import Charge, Grant, Spend
 from tokentill.core.prices.actions import AiAction, tokens_to_charge
 from tokentill.core.prices.book import EXACT
 from tokentill.core.usage.pools import Pools
@@ -71,14 +72,16 @@ class _Correction:
         return User(self.call.user_id, self.call.external_id)
 
     def spend(self) -> Spend:
+        is_charged = self.tokens_after != self.call.tokens_used or self.call.corrected_tokens is not None
+        difference = Call(
+            action_type=self.call.action_type, model_used=self.call.model_used, provider=self.call.provider,
+            service_tier=self.call.service_tier, cost_estimate=self.cost, occurred_at=self.call.occurred_at,
+            metadata={"tokens_charged": self.tokens_after} if is_charged else {},
+        )  # fmt: skip
         return Spend(
-            user=self.user, key=Key.of_fact("reprice", *self._names),
-            tokens=max(0, self.tokens_after - self.tokens_before), action_type=self.call.action_type,
-            on_insufficient="record", model_used=self.call.model_used, cost_estimate=self.cost,
-            occurred_at=self.call.occurred_at, price_id=self.price_id, provider=self.call.provider,
-            service_tier=self.call.service_tier, corrects_seq=self.call.seq,
-            metadata={} if self.tokens_after == self.call.tokens_used and self.call.corrected_tokens is None
-            else {"tokens_charged": self.tokens_after},
+            self.user, Key.of_fact("reprice", *self._names), difference,
+            Charge(max(0, self.tokens_after - self.tokens_before), self.price_id),
+            on_insufficient="record", corrects_seq=self.call.seq,
         )  # fmt: skip
 
     def grant(self, actor: str) -> Grant | None:

@@ -99,14 +99,9 @@ def receive(context: Context, payload: Mapping[str, object]) -> InboxEvent:
     Raises: MalformedBody when it is no Stripe event (nothing was stored); Unavailable when it could not be stored (safe
     to send again). An outage after that leaves it received, for `retry_due`.
     """
-    [event] = receive_all(context, [arrival_of(context, context.catalog, payload)])
+    arrivals = [arrival_of(context, context.catalog, payload)]
+    [event] = act_on(context, arrivals, store_all(context, arrivals))
     return event
-
-
-def receive_all(context: Context, arrivals: Sequence[Arrival]) -> list[InboxEvent]:
-    """The same for many. Raises: InvalidRequest when one cannot be stored, Unavailable; none was stored then."""
-    stored = store_all(context, arrivals)
-    return act_on(context, arrivals, stored)
 
 
 def store_all(context: Context, arrivals: Sequence[Arrival]) -> dict[str, InboxEvent]:
