@@ -83,7 +83,7 @@ def holds(
     with Till.connect() as till:
         report, found = till.balance(user), till.holds(user, include_closed=all_of_them)
     if json:
-        from tokentill.http.bodies import HoldsView
+        from tokentill.http.hot.answered import HoldsView
 
         show.as_json({**show.view(HoldsView.of(found, user)), "held": report.held})
         return
@@ -97,7 +97,7 @@ def holds(
 
 def _answer(hold: HoldReceipt, json: bool) -> None:
     if json:
-        from tokentill.http.bodies import HoldView
+        from tokentill.http.hot.answered import HoldView
 
         show.as_json({**show.view(HoldView.of(hold)), "replayed": hold.is_replay})
         return
@@ -107,7 +107,7 @@ def _answer(hold: HoldReceipt, json: bool) -> None:
 
 
 def _as_capture(hold_id: str, receipt: Receipt, user: str) -> dict[str, object]:
-    from tokentill.http.bodies import CaptureView
+    from tokentill.http.hot.answered import CaptureView
 
     return {**show.view(CaptureView.of(receipt, hold_id)), "user_id": User.of(user).name}
 

@@ -1,7 +1,7 @@
 """Commands that move tokens: grant, deduct, spend, drip."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 import typer
 
@@ -19,6 +19,7 @@ from tokentill.cli.given import (
     tokens_of,
 )
 from tokentill.cli.show import AsJson
+from tokentill.core.users import User
 from tokentill.errors import InvalidRequest
 from tokentill.store.journal import Receipt
 from tokentill.till import Till
@@ -166,7 +167,12 @@ def _drip_due(json: bool) -> None:
         raise typer.Exit(1)
 
 
-def counts(input_tokens: str | None, output_tokens: str | None) -> dict[str, int | None]:
+class Counts(TypedDict):
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+def counts(input_tokens: str | None, output_tokens: str | None) -> Counts:
     """Return what a model read and wrote, by the names that the till knows them by. Raises: InvalidAmount."""
     return {
         "input_tokens": None if input_tokens is None else tokens_of(input_tokens, "--input-tokens"),
@@ -181,9 +187,9 @@ def as_receipt(receipt: Receipt, user: str) -> dict[str, object]:
 
 
 def as_usage(receipt: Receipt, user: str) -> dict[str, object]:
-    from tokentill.http.bodies import UsageView
+    from tokentill.http.hot.answered import UsageView
 
-    return show.view(UsageView.of(receipt, user))
+    return show.view(UsageView.of(receipt, User.of(user).name))
 
 
 Shown = Callable[[Receipt, str], dict[str, object]]

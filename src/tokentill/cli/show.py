@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import Struct
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tokentill.core.values import Value, asdict
+from tokentill.core.values import asdict
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -63,7 +64,7 @@ def as_json(value: object) -> None:
 
 def plain(value: object) -> Any:
     """Return `value` as JSON has it: times as RFC 3339 in UTC, ids and amounts of money as texts."""
-    if isinstance(value, Value) or (is_dataclass(value) and not isinstance(value, type)):
+    if isinstance(value, Struct) or (is_dataclass(value) and not isinstance(value, type)):
         return plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(name): plain(item) for name, item in value.items()}
@@ -76,9 +77,9 @@ def plain(value: object) -> Any:
     return str(value)
 
 
-def view(found: "BaseModel") -> dict[str, Any]:
+def view(found: "BaseModel | Struct") -> dict[str, Any]:
     """Return what the API answers, for JSON: one thing has the same names here and there."""
-    shown: dict[str, Any] = plain(found.model_dump())
+    shown: dict[str, Any] = plain(found if isinstance(found, Struct) else found.model_dump())
     return shown
 
 
