@@ -22,6 +22,7 @@ from tokentill.errors import (
 )
 from tokentill.store.db import Conn, connect, fixed
 
+ROLES = ("till_owner", "till_service")
 OUR_TABLES = ("token_accounts", "token_lots", "token_transactions", "token_drips", "token_usage")
 
 _LOCK = 0x7111_0001  # Of migrations, among this database's advisory locks.
@@ -77,7 +78,7 @@ def migrate(
 
 
 def _migrate(conn: Conn, on_step: Callable[[str], None], lock_timeout_seconds: int) -> list[str]:
-    applied = _applied(conn)
+    applied = _applied(conn, role="till_owner")
     if applied is None:
         _refuse_legacy(conn)
         _prepare(conn)
@@ -109,11 +110,14 @@ def require_current(conn: Conn) -> None:
         raise SchemaMissing(f"The database lacks {len(pending)} migrations of this version: run `till migrate`.")
 
 
-def _applied(conn: Conn) -> dict[int, tuple[str, str]] | None:
-    """Return name and checksum by number; None: this database has never been migrated."""
+def _applied(conn: Conn, *, role: str | None = None) -> dict[int, tuple[str, str]] | None:
+    """Return name and checksum by number; None: this database has never been migrated. Reads as `role`."""
     if conn.execute("SELECT to_regclass('till_migrations')").fetchone() == (None,):
         return None
-    rows = conn.execute("SELECT number, name, checksum FROM till_migrations").fetchall()
+    with conn.transaction():
+        if role is not None:  # A login that inherits nothing of its roles may not read otherwise.
+            conn.execute(_sql("SET LOCAL ROLE {}", role))
+        rows = conn.execute("SELECT number, name, checksum FROM till_migrations").fetchall()
     return {number: (name, checksum) for number, name, checksum in rows}
 
 
@@ -144,28 +148,57 @@ def _refuse_legacy(conn: Conn) -> None:
 
 
 def _prepare(conn: Conn) -> None:
-    """Make the two roles, what they may create, and the table of migrations."""
+    """Make the two roles, what they may create, and the table of migrations.
+
+    Only what is missing is done: whoever owns the database but no roles needs an administrator for the roles alone.
+    """
     try:
         with conn.transaction():
-            for role in ("till_owner", "till_service"):
+            for role in ROLES:
                 _make_role(conn, role)
-            me, database = conn.execute("SELECT current_user, current_database()").fetchone() or ("", "")
-            for statement in ("GRANT till_owner TO {me}", "GRANT till_service TO {me}",
-                              "GRANT CREATE ON DATABASE {database} TO till_owner",
-                              "GRANT CREATE, USAGE ON SCHEMA public TO till_owner"):  # fmt: skip
-                conn.execute(pgsql.SQL(fixed(statement)).format(
-                    me=pgsql.Identifier(me), database=pgsql.Identifier(database)))  # fmt: skip
+            for statement in _missing(conn):
+                conn.execute(statement)
             conn.execute("SET LOCAL ROLE till_owner")
             conn.execute(
                 "CREATE TABLE till_migrations (number integer PRIMARY KEY, name text NOT NULL, "
                 "checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT statement_timestamp())"
             )
     except psycopg.errors.InsufficientPrivilege as error:
+        script = "\n".join(f"{statement.as_string(conn)};" for statement in _missing(conn))
         raise BadSetting(
-            f"This database user may not prepare the database ({str(error).strip()}). As an administrator, run: "
-            "CREATE ROLE till_owner NOLOGIN; CREATE ROLE till_service NOLOGIN; GRANT till_owner, till_service TO the "
-            "user; GRANT CREATE ON DATABASE and on SCHEMA public TO till_owner. Then `till migrate` again."
+            f"This database user may not prepare the database ({error.diag.message_primary}). Let an administrator run "
+            f"this in it, then `till migrate` again:\n{script}"
         ) from None
+
+
+def _missing(conn: Conn) -> list[pgsql.Composed]:
+    """Return the statements that this user and the two roles still need, in an order in which they can be run."""
+    sql = """
+        SELECT current_user::text, current_database()::text,
+               ARRAY(SELECT rolname::text FROM pg_roles WHERE rolname = ANY(%(roles)s)),
+               ARRAY(SELECT rolname::text FROM pg_roles
+                      WHERE rolname = ANY(%(roles)s) AND pg_has_role(current_user, oid, %(may_set)s)),
+               (SELECT has_database_privilege(oid, current_database(), 'CREATE') FROM pg_roles
+                 WHERE rolname = 'till_owner'),
+               (SELECT has_schema_privilege(oid, 'public', 'CREATE') AND has_schema_privilege(oid, 'public', 'USAGE')
+                  FROM pg_roles WHERE rolname = 'till_owner')
+    """
+    # Since 16 a membership may come without the right to SET ROLE; before, there is no such thing to ask for.
+    may_set = "SET" if conn.info.server_version >= 160000 else "MEMBER"
+    row = conn.execute(sql, {"roles": list(ROLES), "may_set": may_set}).fetchone()
+    assert row is not None
+    me, database, there, mine, may_create, may_in_public = row
+    missing = [_sql("CREATE ROLE {} NOLOGIN", role) for role in ROLES if role not in there]
+    missing += [_sql("GRANT {} TO {}", role, me) for role in ROLES if role not in mine]
+    if not may_create:
+        missing.append(_sql("GRANT CREATE ON DATABASE {} TO till_owner", database))
+    if not may_in_public:
+        missing.append(_sql("GRANT CREATE, USAGE ON SCHEMA public TO till_owner"))
+    return missing
+
+
+def _sql(statement: str, *names: str) -> pgsql.Composed:
+    return pgsql.SQL(fixed(statement)).format(*map(pgsql.Identifier, names))
 
 
 def _make_role(conn: Conn, role: str) -> None:
@@ -174,6 +207,6 @@ def _make_role(conn: Conn, role: str) -> None:
         return
     try:
         with conn.transaction():
-            conn.execute(pgsql.SQL("CREATE ROLE {} NOLOGIN").format(pgsql.Identifier(role)))
+            conn.execute(_sql("CREATE ROLE {} NOLOGIN", role))
     except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
         pass
