@@ -62,6 +62,7 @@ EDGES_MAY_IMPORT_FROM_STORE = {
     "tokentill.store.findings.OpenFinding": "a value: what does not fit",
     "tokentill.store.db.Conn": "a type",
     "tokentill.store.migrate": "`till migrate`, and whether the schema is current",
+    "tokentill.store.profiles": "`till migrate` again: which table of the host's is kept in step",
     "tokentill.store.embedded": "somebody has to start the server",
     "tokentill.store.demo_database": "made for the demo",
     "tokentill.store.jobs.queue_arguments": "procrastinate connects by itself",

@@ -109,7 +109,7 @@ FAULTS = [
         "] == []",
         (
             # Where one statement is the COMMIT as well, there is no between.
-            Line(LANE, "if draft.is_plain:", "if draft.is_plain and False:"),
+            Line(LANE, "if draft.is_plain and", "if False and"),
             Line(
                 LANE,
                 "holds.write(conn, placed, changed, now=now)",

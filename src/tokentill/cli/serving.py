@@ -13,6 +13,7 @@ from tokentill.cli.show import AsJson
 from tokentill.errors import BadSetting
 from tokentill.settings import Settings
 from tokentill.store import migrate as migrations
+from tokentill.store import profiles as host_profiles
 from tokentill.till import Till
 
 if TYPE_CHECKING:
@@ -34,14 +35,30 @@ def demo(
     raise typer.Exit(play.main(as_json=json, keep_serving=keep))
 
 
-def migrate(json: AsJson = False) -> None:
-    """Bring the database to this version's schema. Safe to repeat."""
+def migrate(
+    profiles: Annotated[
+        str | None,
+        typer.Option(
+            "--profiles", metavar="TABLE.COLUMN", help="Your own table's column to keep in step with balances, or none."
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Bring the database to this version's schema. Safe to repeat.
+
+    Where your database has a table user_profiles with a column vibe_assistant_tokens_remaining, the till keeps it in
+    step with each account; --profiles names another one.
+    """
     with database_url(Settings.read()) as url:
         applied = migrations.migrate(url, on_step=lambda name: None if json else show.line(f"applied {name}"))
+        host = host_profiles.configure(url, profiles)
     if json:
-        show.as_json({"applied": applied})
-    elif not applied:
+        show.as_json({"applied": applied, "profiles": None if host is None else host.name})
+        return
+    if not applied:
         show.line("The schema is up to date.")
+    if host is not None:
+        show.line(f"{host.name} is kept in step with each account.")
 
 
 def serve(

@@ -16,6 +16,7 @@ CHECKS: dict[str, tuple[Law | None, str]] = {
     "debt": (2, "an account owes tokens while it has an open lot, or its debt is not what its rows say"),
     "hold": (3, "a hold was captured by no row or not by just one, or a row captured no such hold"),
     "clock": (None, "a drip is not where 28 days of 86,400 seconds put it: it begins or ends by another clock"),
+    "profile": (None, "the host's own table of profiles shows another balance than the account has"),
     "shown": (7, "tokens are shown as spendable that are due, or the other way round"),
 }
 

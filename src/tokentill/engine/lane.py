@@ -42,12 +42,13 @@ from tokentill.errors import (
     TillError,
     Unavailable,
 )
-from tokentill.store import accounts, companions, holds, journal, keys, one_statement, payments
+from tokentill.store import accounts, companions, holds, journal, keys, one_statement, payments, profiles
 from tokentill.store.companions import Beside
 from tokentill.store.db import LOST, RETRYABLE, Conn
 from tokentill.store.holds import HoldRef
 from tokentill.store.journal import Receipt
 from tokentill.store.keys import KeyRef, UsedKey
+from tokentill.store.profiles import Profiles
 
 log = logging.getLogger("tokentill.engine")
 
@@ -80,6 +81,7 @@ class Lane:
         self._memory = memory
         self._reconnects_max = reconnects_max
         self._conn: Conn | None = None
+        self._profiles: Profiles | None = None  # The host's table that is written with each account, if it has one.
         self._months: set[tuple[int, int]] = set()
         self._jitter = random.Random(0)  # Spreads retries; nothing rests on it.
 
@@ -181,6 +183,7 @@ class Lane:
     def _connected(self) -> Conn:
         if self._conn is None or self._conn.closed:
             self._conn = self._connect()
+            self._profiles = profiles.read(self._conn)
         return self._conn
 
     def _look_up(self, conn: Conn, requests: Sequence[Request], *, everything: bool) -> dict[KeyRef, UsedKey]:
@@ -262,7 +265,7 @@ class Lane:
         self._ensure_month(conn, now)
         writes, used = list(draft.touched.values()), draft.used_keys(now)
         placed, changed = draft.written_holds
-        if draft.is_plain:
+        if draft.is_plain and self._profiles is None:
             rows = [row for row in draft.rows if isinstance(row, UsageRow)]
             if not one_statement.write(conn, writes, rows, used, placed, changed, now=now):
                 raise _Moved
@@ -274,6 +277,9 @@ class Lane:
             keys.append(conn, used, created_at=now)
             holds.write(conn, placed, changed, now=now)
             companions.write_all(conn, _beside(draft), now=now)
+            if self._profiles is not None and writes:
+                users = [write.after.user_id for write in writes]
+                profiles.keep(conn, self._profiles, users, new_id=self._new_id, now=now)
 
     def _ensure_month(self, conn: Conn, now: datetime) -> None:
         """The partition is made in a transaction of its own: it is there even if this batch is rolled back."""

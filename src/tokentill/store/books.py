@@ -8,6 +8,7 @@ from itertools import pairwise
 from uuid import UUID
 
 from tokentill.core.findings import Finding
+from tokentill.store import profiles
 from tokentill.store.db import Conn
 
 _JOURNAL = """
@@ -161,6 +162,9 @@ def check(conn: Conn, first: UUID, last: UUID) -> Iterator[Finding]:
             continue
         for user_id, seq, expected, found in conn.execute(sql.encode(), {"first": first, "last": last}):
             yield Finding(check=name, user_id=user_id, seq=seq, expected=expected, found=found)
+    host = profiles.read(conn)
+    for user_id, seq, expected, found in profiles.differences(conn, host, first, last) if host else ():
+        yield Finding(check="profile", user_id=user_id, seq=seq, expected=expected, found=found)
 
 
 def _has_profiles_view(conn: Conn) -> bool:

@@ -766,6 +766,18 @@ CREATE TABLE public.findings (
     closed_by text
 );
 
+CREATE TABLE public.host_profiles (
+    is_only boolean DEFAULT true NOT NULL,
+    table_schema text NOT NULL,
+    table_name text NOT NULL,
+    user_column text NOT NULL,
+    balance_column text NOT NULL,
+    used_column text,
+    cost_column text,
+    is_text boolean NOT NULL,
+    CONSTRAINT host_profiles_is_only CHECK (is_only)
+);
+
 CREATE TABLE public.job_runs (
     job text NOT NULL,
     started_at timestamp with time zone NOT NULL,
@@ -1377,6 +1389,9 @@ ALTER TABLE ONLY public.findings
 ALTER TABLE ONLY public.findings
     ADD CONSTRAINT findings_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY public.host_profiles
+    ADD CONSTRAINT host_profiles_pkey PRIMARY KEY (is_only);
+
 ALTER TABLE ONLY public.job_runs
     ADD CONSTRAINT job_runs_pkey PRIMARY KEY (job);
 
@@ -1595,6 +1610,8 @@ GRANT SELECT,INSERT ON TABLE public.catalog_trials TO till_service;
 GRANT SELECT,INSERT,UPDATE ON TABLE public.checkouts TO till_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.findings TO till_service;
+
+GRANT SELECT ON TABLE public.host_profiles TO till_service;
 
 GRANT SELECT,INSERT,UPDATE ON TABLE public.job_runs TO till_service;
 
