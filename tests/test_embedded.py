@@ -17,7 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tokentill.errors import EmbeddedPostgresError
+from tokentill.errors import BadSetting, EmbeddedPostgresError
 from tokentill.settings import Settings
 from tokentill.store import embedded, embedded_files
 
@@ -362,6 +362,77 @@ def test_a_pid_file_that_names_somebody_else_does_not_keep_the_server_down(home:
     finally:
         stranger.kill()
         stranger.wait()
+
+
+def test_a_pid_file_that_names_another_homes_server_does_not_keep_this_one_down(home: Path, cluster: Path) -> None:
+    """A number is used again, by another PostgreSQL perhaps: that its process has the right name says nothing."""
+    other = new_folder()
+    subprocess.run(["cp", "-a", cluster, other / "data"], check=True)
+    try:
+        with embedded.start(other) as running:
+            place = embedded_files.Home.prepared(home)
+            place.own_folder(place.socket_dir)
+            for path in (home / "data" / "postmaster.pid", home / "run" / ".s.PGSQL.5432.lock"):
+                path.write_text(f"{running.pid}\n{home / 'data'}\n")
+                if place.user:
+                    os.chown(path, place.user.pw_uid, place.user.pw_gid)
+
+            with embedded.start(home) as server:
+                assert answers(server.url) and answers(running.url)
+                assert server.pid != running.pid
+    finally:
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def test_a_server_that_was_started_by_hand_keeps_its_pid_file(home: Path) -> None:
+    """Two servers on one data directory would ruin it."""
+    embedded.start(home).close(wait=True)
+    place = embedded_files.Home.prepared(home)
+    pid_file = home / "data" / "postmaster.pid"
+    by_hand = subprocess.Popen(["sleep", "60"], cwd=home / "data", **place.identity)
+    try:
+        pid_file.write_text(f"{by_hand.pid}\n{home / 'data'}\n")
+
+        place.forget_stale_pids()
+
+        assert pid_file.exists()
+    finally:
+        by_hand.kill()
+        by_hand.wait()
+    place.forget_stale_pids()
+    assert not pid_file.exists()
+
+
+@as_root
+def test_a_user_id_without_a_name_is_told_what_to_do(empty_home: Path) -> None:
+    """As with `docker run --user 12345`."""
+    said, saying = os.pipe()
+    empty_home.chmod(0o777)  # Whoever that user id is must get in.
+    bin_dir, major = embedded_files.Home.prepared(empty_home).runnable(embedded_files.binaries(None), is_wheel=True)
+    child = os.fork()
+    if not child:
+        os.setgid(12345)
+        os.setuid(12345)
+        try:
+            embedded_files.Home(empty_home, None).make_cluster(bin_dir, major, keep_open=saying)
+        except EmbeddedPostgresError as error:
+            os.write(saying, error.detail.encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(saying)
+
+    assert "no database for a user without a name" in (told := os.read(said, 10_000).decode())
+    assert "useradd --uid 12345" in told and "TILL_DATABASE_URL" in told
+    os.close(said)
+
+
+def test_a_user_without_a_home_is_asked_for_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    monkeypatch.delenv("HOME", raising=False)
+
+    with pytest.raises(BadSetting, match="Set TILL_HOME"):
+        Settings.read({})
 
 
 def test_a_start_that_was_killed_while_it_made_the_cluster_leaves_nothing_half_made(empty_home: Path) -> None:

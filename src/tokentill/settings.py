@@ -152,5 +152,9 @@ def _home(env: Mapping[str, str]) -> Path:
         return Path(env["TILL_HOME"]).expanduser().absolute()
     if os.geteuid() == 0:
         return Path("/var/lib/tokentill")
-    data = env.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "tokentill"
+    if data := env.get("XDG_DATA_HOME"):
+        return Path(data) / "tokentill"
+    try:
+        return Path.home() / ".local" / "share" / "tokentill"
+    except (RuntimeError, KeyError):  # A user id without a name, and no HOME.
+        raise BadSetting("Set TILL_HOME to a folder for the database: this user has no home.") from None

@@ -243,6 +243,12 @@ class Home:
             bin_dir / "initdb", "--pgdata", data, "--username", OWNER, "--encoding=UTF8", "--data-checksums",
             "--auth-local=trust", "--auth-host=reject",  # Whoever can reach the socket owns the files anyway.
         ]  # fmt: skip
+        if self.user is None and not _has_name(os.geteuid()):
+            raise EmbeddedPostgresError(
+                f"PostgreSQL makes no database for a user without a name, and this system has none for user id "
+                f"{os.geteuid()}. Give it one (`useradd --uid {os.geteuid()} till` in the image), run tokentill as "
+                "root (PostgreSQL then runs as nobody), or set TILL_DATABASE_URL to a PostgreSQL of your own."
+            )
         said = ""
         for locale in ("C.UTF-8", "C"):  # Some systems lack the first.
             done = subprocess.run(
@@ -284,18 +290,24 @@ class Home:
         return Path("/tmp") / f"tokentill-{hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]}"  # noqa: S108
 
     def forget_stale_pids(self) -> None:
-        """Remove pid files that name something other than a running PostgreSQL. Call it only when no server runs.
+        """Remove pid files that name no server of this home. Call it only when its lock says that none of ours lives.
 
         PostgreSQL refuses to start while the process that its pid file names can be signalled. In a container the
-        number soon belongs to somebody else, and a dead server that nobody reaps keeps its number for ever.
+        number soon belongs to somebody else, perhaps to another home's server, and a dead server that nobody reaps
+        keeps its number for ever. A server's processes work in their data directory: one that does, started by hand
+        without our lock, keeps its files, and PostgreSQL says that it runs.
         """
         for path in (self.data / "postmaster.pid", self.socket_dir / f"{SOCKET_NAME}.lock"):
-            with suppress(FileNotFoundError, ProcessLookupError):
+            with suppress(FileNotFoundError):
                 pid = path.read_text().split("\n", 1)[0].strip()
-                # "123 (name) S …". Without /proc, or without such a process, PostgreSQL sees for itself.
-                before, _, after = Path("/proc", pid, "stat").read_text().rpartition(") ")
-                if not before.endswith("(postgres") or after.startswith("Z"):
+                if Path("/proc/self").exists() and not self._is_worked_in_by(pid):  # Elsewhere PostgreSQL sees to it.
                     path.unlink()
+
+    def _is_worked_in_by(self, pid: str) -> bool:
+        try:
+            return Path("/proc", pid, "cwd").readlink() == self.data
+        except OSError:  # Nobody's, a dead one's, or another user's: a server's user can be looked at by us.
+            return False
 
 
 def cure(said: str) -> str:
@@ -347,10 +359,15 @@ def _not_for_servers(folder: str, names: list[str]) -> list[str]:
 
 
 def _name_of(user_id: int) -> str:
+    return pwd.getpwuid(user_id).pw_name if _has_name(user_id) else f"user {user_id}"
+
+
+def _has_name(user_id: int) -> bool:
     try:
-        return pwd.getpwuid(user_id).pw_name
+        pwd.getpwuid(user_id)
     except KeyError:
-        return f"user {user_id}"
+        return False
+    return True
 
 
 def _sync_folder(folder: Path) -> None:
