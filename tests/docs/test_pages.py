@@ -19,6 +19,8 @@ import httpx2
 import pytest
 
 from tests.meter import providers
+from tests.stripe_double import StripeDouble
+from tokentill.ids import utc_now
 
 REPOSITORY = Path(__file__).parents[2]
 KEY = "choose-a-long-one"
@@ -149,3 +151,44 @@ def test_the_page_about_mounting_is_an_app_that_works(database: str, tmp_path: P
 
     assert (refused.status_code, refused.json()["code"]) == (402, "insufficient_tokens")
     assert unsigned.status_code == 400
+
+
+def test_the_first_hour_from_the_first_tokens_to_proved_books(database: str, tmp_path: Path) -> None:
+    """Every block in its order, but for the installation; Stripe and the model are on this machine."""
+    if shutil.which("curl") is None:
+        pytest.skip("no curl here")
+    page, secret = "docs/tutorial/first-hour.md", "whsec_made_up_for_this"
+    first, catalog, question, buying, paid, proving = blocks(page, "sh")
+    (tmp_path / "prices.toml").write_text(block(page, "toml", "# prices.toml\n"))
+    port = free_port()
+
+    with providers.serving() as openai, StripeDouble(clock=utc_now) as stripe:
+        env = environment(
+            database, TILL_ADMIN_KEY=KEY, TILL_STRIPE_WEBHOOK_SECRET=secret, TILL_STRIPE_API_KEY=stripe.api_key,
+            TILL_STRIPE_API_BASE=stripe.url, OPENAI_API_KEY="sk-made-up", OPENAI_BASE_URL=f"{openai.url}/v1",
+        )  # fmt: skip
+
+        def typed(commands: str) -> str:
+            ready = re.sub(r"localhost:8000", f"127.0.0.1:{port}", commands).replace("curl ", "curl -sS -w '\\n' ")
+            done = subprocess.run(
+                ["bash", "-ec", ready], env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
+            return done.stdout
+
+        said = typed(first)
+        assert said.count("nothing was written now") == 1 and "750" in said
+        assert "Small Pack" in typed(catalog) or "small" in typed("till catalog show")
+        (run,) = blocks(page, "sh run")
+        command = run.strip().splitlines()[-1].replace("8000", str(port))
+        (tmp_path / "shop.py").write_text(block(page, "python", "# shop.py\n"))
+        with running(command, "Uvicorn running", env, tmp_path):
+            answer, balance = map(json.loads, typed(question).splitlines())
+            assert answer["answer"] and 0 <= balance["tokens"] < 750
+            assert json.loads(typed(buying))["pay_at"].startswith("https://checkout.stripe.com/")
+            (session,) = (each for each in stripe.objects.values() if each["object"] == "checkout.session")
+            stripe.pay(session["id"])
+            letters = stripe.deliver(f"http://127.0.0.1:{port}/till/api/stripe/webhook", secret)
+            assert all(letter.status == 200 for letter in letters)
+            assert json.loads(typed(paid))["tokens"] == balance["tokens"] + 50_000
+        assert "nothing disagrees" in typed(proving)
