@@ -484,3 +484,28 @@ def test_the_tills_options_of_a_meter_are_the_meters() -> None:
     taken = inspect.signature(Meter).parameters.keys() - {"till", "user", "action"}
 
     assert MeterOptions.__annotations__.keys() == taken
+
+
+def test_a_model_may_be_named_either_way_wherever_one_is_named(till: Till) -> None:
+    till.grant_tokens("ann", 10_000)
+
+    assert till.hold("ann", 10, "chat_conversation", model_used="gpt-5").model == "gpt-5"
+    assert till.meter("ann", "chat_conversation", model_used="gpt-5").model == "gpt-5"
+    assert till.tokens_for("chat_conversation", 10, 20, model_used="gpt-5") == 30
+    for asked in (
+        lambda: till.hold("ann", 10, "chat_conversation", model="gpt-5", model_used="gpt-4"),
+        lambda: till.meter("ann", "chat_conversation", model="gpt-5", model_used="gpt-4"),
+        lambda: till.tokens_for("chat_conversation", 10, 20, model="gpt-5", model_used="gpt-4"),
+    ):
+        with pytest.raises(InvalidRequest, match="they are one thing, so give one"):
+            asked()
+
+
+@pytest.mark.parametrize("reading", ["balance", "history", "holds", "explain", "lots"])
+def test_a_closed_till_says_so_of_reads_too(database: str, reading: str) -> None:
+    till = Till(database)
+    till.grant_tokens("ann", 1)
+    till.close()
+
+    with pytest.raises(TillError, match="The till is closed"):
+        getattr(till, reading)("ann")

@@ -27,7 +27,7 @@ from tokentill.till import Till
 ActionArg = Annotated[
     str, typer.Argument(metavar="ACTION", help="What for: the AI action, like chat_conversation.")
 ]  # fmt: skip
-Model = Annotated[str | None, typer.Option("--model", help="The model that served it.")]
+Model = Annotated[str | None, typer.Option("--model", "--model-used", help="The model that served it.")]
 InputTokens = Annotated[
     str | None, typer.Option("--input-tokens", metavar="TOKENS", help="What the model read.")
 ]  # fmt: skip

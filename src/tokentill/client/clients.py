@@ -86,13 +86,14 @@ class TillClient:
 
     def hold(
         self, user: User, tokens: int, action_type: str, *, ttl: timedelta | int = TTL_DEFAULT,
-        model: str | None = None, provider: str | None = None, metadata: Mapping[str, Any] | None = None,
+        model: str | None = None, model_used: str | None = None, provider: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> HoldReceipt:  # fmt: skip
         """Set tokens aside. Raises: InsufficientTokens, AccountNotFound, AccountFrozen, UnknownAction, …"""
         request = wire.hold(
-            user, tokens, action_type, ttl=ttl, model=model, provider=provider, metadata=metadata,
-            idempotency_key=idempotency_key,
+            user, tokens, action_type, ttl=ttl, model=model, model_used=model_used, provider=provider,
+            metadata=metadata, idempotency_key=idempotency_key,
         )  # fmt: skip
         return wire.hold_receipt(self._ask(request))
 
@@ -209,13 +210,14 @@ class AsyncTillClient:
 
     async def hold(
         self, user: User, tokens: int, action_type: str, *, ttl: timedelta | int = TTL_DEFAULT,
-        model: str | None = None, provider: str | None = None, metadata: Mapping[str, Any] | None = None,
+        model: str | None = None, model_used: str | None = None, provider: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> HoldReceipt:  # fmt: skip
         """Set tokens aside. Raises: InsufficientTokens, AccountNotFound, AccountFrozen, UnknownAction, …"""
         request = wire.hold(
-            user, tokens, action_type, ttl=ttl, model=model, provider=provider, metadata=metadata,
-            idempotency_key=idempotency_key,
+            user, tokens, action_type, ttl=ttl, model=model, model_used=model_used, provider=provider,
+            metadata=metadata, idempotency_key=idempotency_key,
         )  # fmt: skip
         return wire.hold_receipt(await self._ask(request))
 

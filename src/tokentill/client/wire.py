@@ -122,12 +122,12 @@ class Action:
 
 
 def hold(
-    user: User, tokens: int, action_type: str, *, ttl: timedelta | int, model: str | None, provider: str | None,
-    metadata: Mapping[str, Any] | None, idempotency_key: str | None,
+    user: User, tokens: int, action_type: str, *, ttl: timedelta | int, model: str | None, model_used: str | None,
+    provider: str | None, metadata: Mapping[str, Any] | None, idempotency_key: str | None,
 ) -> Request:  # fmt: skip
     body = {
         "user_id": str(user), "tokens": tokens, "action_type": action_type, "ttl_seconds": _seconds(ttl),
-        "model": model, "provider": provider, "metadata": metadata,
+        "model": model, "model_used": model_used, "provider": provider, "metadata": metadata,
     }  # fmt: skip
     return Request(method="POST", path="/v1/holds", body=_given(body), key=idempotency_key or uuid7())
 

@@ -32,6 +32,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID, uuid4
 
+from tokentill.core.calls import one_model
 from tokentill.core.usage.reading import Pools, UnreadableUsage, fallback_pools, read_service_tier
 from tokentill.errors import InvalidRequest, InvalidText
 from tokentill.meter.background import background
@@ -82,6 +83,7 @@ class Meter:
         action: str,
         *,
         model: str | None = None,
+        model_used: str | None = None,
         provider: str | None = None,
         estimate: int = 0,
         max_output: int | None = None,
@@ -97,7 +99,8 @@ class Meter:
         """
         if idempotency_key is not None and not 1 <= len(idempotency_key) <= _KEY_LENGTH_MAX:
             raise InvalidText(f"A meter's idempotency key is a text of 1 to {_KEY_LENGTH_MAX} characters.")
-        self.till, self.user, self.action, self.model, self.provider = till, user, action, model, provider
+        self.till, self.user, self.action, self.provider = till, user, action, provider
+        self.model = one_model(model, model_used)
         self.held_tokens = 0  # What is set aside; less than the worst case where less is available.
         self.hold_id: Any = None
         self.receipt: Any = None  # Of the capture, when it is over.

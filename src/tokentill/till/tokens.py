@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 from tokentill.core import checks
-from tokentill.core.calls import CallFields, OnInsufficient
+from tokentill.core.calls import CallFields, OnInsufficient, one_model
 from tokentill.core.companions import Companion, PaymentSeen
 from tokentill.core.ledger.commands import Grant
 from tokentill.core.ledger.holds import TTL_DEFAULT, HoldReceipt
@@ -29,6 +29,7 @@ class MeterOptions(TypedDict, total=False):
     """The options of `tokentill.meter.Meter`, which says what each does."""
 
     model: str | None
+    model_used: str | None  # Another name of `model`.
     provider: str | None
     estimate: int
     max_output: int | None
@@ -221,6 +222,7 @@ class Tokens(Base):
         *,
         ttl: Ttl = TTL_DEFAULT,
         model: str | None = None,
+        model_used: str | None = None,
         provider: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
@@ -237,7 +239,7 @@ class Tokens(Base):
             tokens,
             action_type,
             ttl=ttl,
-            model=model,
+            model=one_model(model, model_used),
             provider=provider,
             metadata=metadata,
             idempotency_key=idempotency_key,
@@ -288,13 +290,14 @@ class Tokens(Base):
 
     def tokens_for(
         self, action_type: str, input_tokens: int, output_tokens: int | None, *, model: str | None = None,
-        provider: str | None = None,
+        model_used: str | None = None, provider: str | None = None,
     ) -> int:  # fmt: skip
         """Return what a call of this size would take by its action's rule. Raises: UnknownAction, InvalidAmount.
 
         None of `output_tokens`: as many as the action's `max_tokens` allow, else 4,096.
         """
-        return self.asking.tokens_for(action_type, input_tokens, output_tokens, model=model, provider=provider)
+        named = one_model(model, model_used)
+        return self.asking.tokens_for(action_type, input_tokens, output_tokens, model=named, provider=provider)
 
     def meter(self, user: Who, action: str, **options: Unpack[MeterOptions]) -> "Meter":
         """Return a meter for one AI call: `with till.meter("alice", "chat_conversation") as m:`, or `async with`.
