@@ -13,7 +13,7 @@ LOCKED := install --no-deps --require-hashes --only-binary :all: --requirement
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test debian check lint types format coverage story bench schema lock docs clean
+.PHONY: help setup picture demo test debian check lint types format coverage story bench schema lock docs clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ schema: $(READY)  ## Write src/tokentill/store/schema.sql anew from the migratio
 	@$(BIN)/python -m tokentill.store.schema
 
 # uv reads pip's choice of index from us, so that this works wherever pip does; the lock itself names none.
+picture: $(READY)  ## Draw docs/images/demo.svg anew from what the demo prints
+	@$(BIN)/python -m tokentill.demo.picture docs/images/demo.svg
+
 lock: $(READY)  ## Write requirements.lock anew; make lock ARGS=--upgrade takes newer versions
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(PIP) install uv
 	@index="$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)}"; \
