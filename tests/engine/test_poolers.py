@@ -78,6 +78,33 @@ def test_nothing_that_we_set_stays_behind_for_others(server_url: str, database: 
                     assert told == ("postgres", "on")
 
 
+def test_what_others_left_behind_is_nothing_to_us(server_url: str, database: str) -> None:
+    """As pg_dump does: it sets what it likes on connections that others get next."""
+    with psycopg.connect(database) as conn:
+        name = conn.info.dbname
+    with PgBouncer(server_url, "transaction", default_pool_size=3) as pooler:
+        url = url_of(pooler.url, name)
+        others = [psycopg.connect(url) for _ in range(3)]
+        for other in others:  # All three in a transaction at once, so on three connections.
+            other.execute("SET search_path = elsewhere; SET timezone = 'America/New_York'; SET datestyle = 'German'")
+            other.execute("SET default_transaction_isolation = 'serializable'; SET client_encoding = 'LATIN1'")
+        for other in others:
+            other.commit()
+        told = set()
+        with Till(url) as till:
+            till.grant_tokens("alice", 100, reason="grüße")
+            till.spend("alice", 1, "chat_conversation")
+            assert till.history("alice")[-1].detail["reason"] == "grüße"
+            for _ in range(10):
+                with till.context.connection() as conn:
+                    told.add(conn.execute("SHOW transaction_isolation").fetchone())
+            assert till.reconcile().findings == ()
+        for other in others:
+            other.close()
+
+    assert told == {("read committed",)}
+
+
 def test_sessions_are_believed_only_where_they_are_said_to_be_kept(server_url: str, database: str) -> None:
     with psycopg.connect(database) as conn:
         name = conn.info.dbname

@@ -116,6 +116,7 @@ def hold(
         conn.begins_with = _settings(role, schema, more or {}, is_local=True)
         conn.prepare_threshold = None
         conn.cursor_factory = _Cursor
+        conn.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # BEGIN says it: the default may be anybody's.
     try:
         with conn.transaction():
             if not local:
@@ -134,6 +135,7 @@ async def hold_async(conn: AsyncConnection, *, role: str, schema: str, keeps_ses
     if local:
         conn.begins_with = _settings(role, schema, {}, is_local=True)
         conn.prepare_threshold = None
+        await conn.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
     async with conn.transaction():
         if not local:
             await conn.execute(_settings(role, schema, {}, is_local=False))
@@ -160,8 +162,7 @@ def _settings(role: str | None, schema: str, more: Mapping[str, str], *, is_loca
     parts = [pgsql.SQL("{} ROLE {}").format(how, who),
              pgsql.SQL("{} search_path = {}").format(how, pgsql.Identifier(schema))]  # fmt: skip
     for name, value in {**SETTINGS, **more}.items():
-        if not (is_local and name == "default_transaction_isolation"):  # The transaction has begun, and said its own.
-            parts.append(pgsql.SQL("{} {} = {}").format(how, pgsql.Identifier(name), pgsql.Literal(value)))
+        parts.append(pgsql.SQL("{} {} = {}").format(how, pgsql.Identifier(name), pgsql.Literal(value)))
     return pgsql.SQL("; ").join(parts).as_bytes(None)
 
 
