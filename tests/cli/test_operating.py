@@ -46,7 +46,7 @@ def test_a_database_is_migrated_once(bare: Run, empty_database: str, monkeypatch
     )  # fmt: skip
     assert first.out.startswith("applied 0001_accounts\n")
     assert second.out == "The schema is up to date.\n"
-    assert bare("migrate", "--json").json == {"applied": []}
+    assert bare("migrate", "--json").json == {"applied": [], "profiles": None}
 
 
 @pytest.mark.parametrize(
