@@ -13,7 +13,7 @@ from psycopg_pool import ConnectionPool
 from tokentill.core.ledger.reversals import Policies
 from tokentill.core.plans.catalog import Catalog
 from tokentill.engine import Engine
-from tokentill.errors import Unavailable
+from tokentill.errors import DatabaseUnavailable
 from tokentill.services.stripe.inquiring import Lists
 from tokentill.store.db import Conn, translated
 
@@ -44,9 +44,9 @@ class Context:
     def connection(self) -> Iterator[Conn]:
         """Lend a connection: committed at the end, rolled back on an error.
 
-        Raises: DatabaseUnavailable, SchemaMissing, Unavailable when the till is closed.
+        Raises: DatabaseUnavailable (also when the till is closed), SchemaMissing.
         """
         if self.pool.closed:
-            raise Unavailable("The till is closed.")
+            raise DatabaseUnavailable("The till is closed.")
         with translated(), self.pool.connection() as conn:
             yield conn
