@@ -62,10 +62,10 @@ bench: $(READY)  ## Measure spends a second beside the baselines, in one run: ma
 schema: $(READY)  ## Write src/tokentill/store/schema.sql anew from the migrations
 	@$(BIN)/python -m tokentill.store.schema
 
-# uv reads pip's choice of index from us, so that this works wherever pip does; the lock itself names none.
 picture: $(READY)  ## Draw docs/images/demo.svg anew from what the demo prints
 	@$(BIN)/python -m tokentill.demo.picture docs/images/demo.svg
 
+# uv reads pip's choice of index from us, so that this works wherever pip does; the lock itself names none.
 lock: $(READY)  ## Write requirements.lock anew; make lock ARGS=--upgrade takes newer versions
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(PIP) install uv
 	@index="$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)}"; \

@@ -43,7 +43,7 @@ def connect(
     *,
     role: str | None = "till_service",
     autocommit: bool = False,
-    more: Mapping[str, str] = {},  # never written to
+    more: Mapping[str, str] = {},
 ) -> Conn:
     """Open a connection that acts as `role` (None: whoever logs in) with the settings that all our SQL relies on.
 

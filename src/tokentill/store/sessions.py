@@ -104,7 +104,7 @@ def has_session(conn: psycopg.Connection[Any]) -> bool:
 
 def hold(
     conn: Connection, *, role: str | None, schema: str, keeps_sessions: bool, more: Mapping[str, str] = {}
-) -> None:  # never written to
+) -> None:
     """Make the connection what the till relies on, and read it back. `role` None: whoever logged in.
 
     Raises: SchemaMissing when the role does not exist, BadSetting when something cannot be had; then the connection is
